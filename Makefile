@@ -1,0 +1,54 @@
+# Everything here sets itself up: a machine with Python 3.11 or newer and make is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test check bench examples docs-figures clean help
+
+help:
+	@echo "make demo   simulated reflectometer, live analysis, adaptive plan, storage, replay (about a minute)"
+	@echo "make test   the whole test suite"
+	@echo "make check  linters, types, import contracts, contents of wheel and sdist"
+	@echo "make bench  side by side with the peers"
+
+# torch first and by its pin: a plain requirement would bring gigabytes of GPU libraries
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip setuptools wheel
+	$(PIP) torch
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) --editable '.[bench]'
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/skyloop demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet tests/test_packaging.py
+
+examples: $(VENV)/.dev
+	for script in examples/[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.reflectometry --json benchmarks-reflectometry.json
+	$(BIN)/python -m benchmarks.loop --json benchmarks-loop.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Bluesky documents in and out; knows event-model and no engine."""
