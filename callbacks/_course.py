@@ -1,0 +1,74 @@
+"""The course of one raw run through its analysis: its frames, their batches and what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyloop.documents.frames import Points
+from skyloop.documents.run import AnalysisRun
+
+__all__ = ["Course", "Spot", "Waiting"]
+
+Spot = tuple[str, int]
+"""Name of the raw stream and number of the event in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A frame that came in and is not analysed yet."""
+
+    spot: Spot
+    """Where in the raw run it belongs."""
+    emitted: float
+    """Time of the raw event, which tells one emission of a point from the next; NaN without an event."""
+    frame: Any
+    """Frame of the technique."""
+    arrived: float
+    """When it came in [s, monotonic]."""
+
+
+@dataclass
+class Course:
+    """Everything the analyzer remembers of one raw run until it stops."""
+
+    raw_start: Mapping[str, Any]
+    run: AnalysisRun
+    points: Points
+    frames: dict[Spot, Any] = field(default_factory=dict[Spot, Any])
+    batches: list[list[Spot]] = field(default_factory=list[list[Spot]])
+    waiting: list[Waiting] = field(default_factory=list[Waiting])
+    opened: bool = False
+    frames_in: int = 0
+    not_analysed: int = 0
+    quarantined: int = 0
+    failures: int = 0
+    tripped: str = ""
+
+    @property
+    def raw_uid(self) -> str:
+        """Uid of the raw run."""
+        return self.raw_start["uid"]
+
+    def frame_batches(self) -> list[list[Any]]:
+        """Frames of all batches, oldest first."""
+        return [[self.frames[spot] for spot in batch] for batch in self.batches]
+
+    def place(self, waiting: list[Waiting]) -> bool:
+        """Put frames into the batches: new spots as one new batch, known spots where they were.
+
+        Returns:
+            True when an older frame was replaced, so that the run must be folded again.
+        """
+        known = {w.spot for w in waiting if w.spot in self.frames}
+        new = list(dict.fromkeys(w.spot for w in waiting if w.spot not in known))
+        self.frames.update({w.spot: w.frame for w in waiting})
+        if new:
+            self.batches.append(new)
+        return bool(known)
+
+    def remove(self, spot: Spot) -> None:
+        """Take a frame out that the engine cannot fold."""
+        self.frames.pop(spot, None)
+        self.batches = [kept for batch in self.batches if (kept := [s for s in batch if s != spot])]

@@ -1,0 +1,71 @@
+"""How an analyzer works, apart from what it computes, and what it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from skyloop.errors import ConfigError
+
+__all__ = ["Counts", "Executor", "Health", "Options"]
+
+Executor = Literal["inline", "thread", "process"]
+"""Where the engine runs: in the caller, on a thread, or in a supervised process of its own."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an analyzer works, apart from what it computes."""
+
+    executor: Executor = "process"
+    """`"process"` for a live scan; `"inline"` for replay and tests, where the caller may wait."""
+    deadline: float = 60.0
+    """Longest time of one engine call [s]; the `"process"` executor alone can end a call."""
+    max_failures: int = 3
+    """Failures in a row after which the engine is left alone for the rest of the run."""
+    time_to_live: float = 24 * 3600.0
+    """Time without a document after which a run without a stop document is closed [s]."""
+    root_map: Mapping[str, str] | None = None
+    """Replaces the beginning of file paths in documents by the path on this machine."""
+    allowed_roots: Sequence[str] = ()
+    """Folders that external data may be read from."""
+
+    def __post_init__(self) -> None:
+        known = get_args(Executor)
+        if self.executor not in known:
+            raise ConfigError(f"executor '{self.executor}' is not known; mend: use one of {', '.join(known)}")
+
+
+@dataclass
+class Counts:
+    """What a pipeline counts while it works."""
+
+    results: int = 0
+    failures: int = 0
+    quarantined: int = 0
+    reasons: dict[str, int] = field(default_factory=dict[str, int])
+
+    def put_aside(self, reason: str) -> bool:
+        """Count a quarantined document; true when this reason is new."""
+        self.quarantined += 1
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        return self.reasons[reason] == 1
+
+
+@dataclass(frozen=True)
+class Health:
+    """What went through an analyzer so far."""
+
+    documents: int
+    """Documents that came in."""
+    results: int
+    """Results published: one per frame and one per run."""
+    failures: int
+    """Results without an analysis: failed, timeout or rejected."""
+    quarantined: Mapping[str, int]
+    """Documents that were put aside, by reason."""
+    faults: Sequence[str]
+    """Faults of the analyzer itself; none in good order."""
+    sinks: Sequence[str]
+    """Last failure of each sink that had one."""

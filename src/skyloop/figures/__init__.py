@@ -1,0 +1,1 @@
+"""Pens that draw the panels of any technique."""

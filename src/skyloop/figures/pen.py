@@ -1,0 +1,142 @@
+"""The matplotlib pen: panels to a figure, with units on every axis and bands behind every line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Panel, Plot, Trace
+
+__all__ = ["draw", "number", "save", "unit_text"]
+
+# Okabe and Ito: told apart by eyes that confuse red and green, and in print
+_BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+_POINTS, _LINES = "#333333", (_ORANGE, _BLUE, _GREEN, _PINK)
+_UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "1e-6/angstrom^2": "10⁻⁶ Å⁻²", "count": "counts"}
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """A figure with one row per plot and the tables beside them.
+
+    The figure belongs to no window and no global state; `save` writes it.
+    """
+    plots = [p for p in panels if isinstance(p, Plot)]
+    tables = [p for p in panels if not isinstance(p, Plot)]
+    rows = max(len(plots), 1)
+    figure = Figure(figsize=(11.0 if tables else 7.5, 1.0 + 2.9 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, 2 if tables else 1, width_ratios=[2.2, 1.0] if tables else None)
+    for row, plot in enumerate(plots):
+        _draw_plot(figure.add_subplot(grid[row, 0]), plot)
+    if tables:
+        _draw_tables(figure.add_subplot(grid[:, 1]), tables)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format of the suffix; returns the path."""
+    target = Path(path)
+    figure.savefig(target, dpi=130)
+    return target
+
+
+def unit_text(unit: str) -> str:
+    """A unit as people write it.
+
+    >>> unit_text("1/angstrom")
+    'Å⁻¹'
+    """
+    return _UNITS.get(unit, unit)
+
+
+def number(value: float, sigma: float = float("nan")) -> str:
+    """A value with its uncertainty, to the digits that the uncertainty leaves.
+
+    >>> number(308.6371, 0.2149), number(2.07, 0.0), number(1234.5)
+    ('308.64 ± 0.21', '2.07 (known)', '1234')
+    """
+    if not np.isfinite(value):
+        return "not known"
+    if np.isnan(sigma):
+        return f"{value:.4g}"
+    if sigma == 0:
+        return f"{value:g} (known)"
+    digits = max(0, 1 - int(np.floor(np.log10(sigma))))
+    if digits > 5:
+        return f"{value:.3g} ± {sigma:.1g}"
+    return f"{value:.{digits}f} ± {sigma:.{digits}f}"
+
+
+def _draw_plot(axes: Axes, plot: Plot) -> None:
+    colours = cycle(_LINES)
+    for item in plot.items:
+        match item:
+            case Band():
+                axes.fill_between(
+                    item.x, item.low, item.high, color=_BLUE, alpha=0.25, lw=0, label=item.label
+                )
+            case Curve():
+                _draw_curve(axes, item, colours)
+            case Trace():
+                _draw_trace(axes, item)
+    _label(axes, plot.x, axes.set_xlabel, axes.set_xscale)
+    _label(axes, plot.y, axes.set_ylabel, axes.set_yscale)
+    axes.set_title(plot.title, loc="left", fontsize=10)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.2)
+
+
+def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
+    if curve.y_sigma.size:
+        axes.errorbar(
+            curve.x, curve.y, curve.y_sigma, fmt=".", ms=4, lw=0.8, color=_POINTS, label=curve.label
+        )
+    else:
+        axes.plot(curve.x, curve.y, lw=1.4, color=next(colours), label=curve.label)
+
+
+def _draw_trace(axes: Axes, trace: Trace) -> None:
+    sigma = trace.y_sigma if trace.y_sigma.size else None
+    axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=1.0, color=_BLUE, label=trace.label)
+    for number_, mark in enumerate(trace.marks):
+        axes.axvline(mark, color=_RED, alpha=0.35, lw=0.8, label="decision" if number_ == 0 else None)
+
+
+def _label(axes: Axes, axis: Axis, set_label: Any, set_scale: Any) -> None:
+    set_label(f"{axis.label} [{unit_text(axis.unit)}]" if axis.unit else axis.label)
+    if axis.is_log:
+        set_scale("log")
+
+
+def _draw_tables(axes: Axes, tables: Sequence[Facts | Log]) -> None:
+    axes.set_axis_off()
+    lines = [line for table in tables for line in [*_lines_of(table), ""]]
+    axes.text(0.0, 1.0, "\n".join(lines), va="top", family="monospace", fontsize=8, transform=axes.transAxes)
+
+
+def _lines_of(table: Facts | Log) -> list[str]:
+    if isinstance(table, Log):
+        return [table.title, *("  ".join(row) for row in table.rows[-12:])]
+    verdict = [f"outcome: {table.outcome}", *_wrapped(table.reason)]
+    return [table.title, *(_line_of(fact) for fact in table.rows), *verdict]
+
+
+def _line_of(fact: Fact) -> str:
+    return f"{fact.name:<18} {number(fact.value, fact.sigma)} {unit_text(fact.unit)}".rstrip()
+
+
+def _wrapped(text: str, width: int = 44) -> list[str]:
+    words, lines = text.split(), [""]
+    for word in words:
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] += f"{word} "
+    return [line.rstrip() for line in lines if line]

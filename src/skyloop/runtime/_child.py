@@ -1,0 +1,52 @@
+"""The child of `WorkerRunner`: reads calls from its pipe, answers each, ends when the pipe closes."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from skyloop.runtime.guarded import Broken
+from skyloop.runtime.runners import LocalRunner
+
+
+def _serve(pipe: Connection) -> None:
+    path, engine = pipe.recv()
+    sys.path[:] = path
+    runner = LocalRunner(pickle.loads(engine))  # noqa: S301 - from our parent, over a private socket pair
+    while True:
+        verb, run_uid, folded, batches = pipe.recv()
+        answer = _answer(runner, verb, run_uid, [()] * folded + batches)
+        pipe.send((_portable(answer), runner.folded(run_uid)))
+
+
+def _answer(runner: LocalRunner, verb: str, run_uid: str, batches: list[Any]) -> Any:
+    # the runner skips what it has folded, so the empty batches that stand for it are never looked at
+    match verb:
+        case "step":
+            return runner.step(run_uid, batches)
+        case "finish":
+            return runner.finish(run_uid, batches)
+        case "forget":
+            return runner.forget(run_uid)
+        case _:
+            return "ready"
+
+
+def _portable(answer: Any) -> Any:
+    # an exception may hold anything; its words travel, the object stays
+    return Broken(answer.reason, RuntimeError(answer.reason)) if isinstance(answer, Broken) else answer
+
+
+def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C pauses the scan; it must not end the analysis
+    try:
+        _serve(Connection(int(sys.argv[1])))
+    except EOFError:
+        return
+
+
+if __name__ == "__main__":
+    _main()

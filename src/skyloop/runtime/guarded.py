@@ -1,0 +1,33 @@
+"""The one place where any exception is caught, so that none can reach the RunEngine or vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+__all__ = ["Broken", "guarded"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What is left of a call that raised."""
+
+    reason: str
+    """Type and message of the exception."""
+    error: BaseException
+    """The exception itself, with its traceback."""
+
+
+def guarded(call: Callable[..., T], *args: Any) -> T | Broken:
+    """The value of `call(*args)`, or what it raised as a `Broken` value.
+
+    `SystemExit`, `ReferenceError` and `CancelledError` are caught too: in a callback the first hangs the
+    RunEngine for ever, the second unsubscribes the callback silently, the third truncates the run.
+    """
+    try:
+        return call(*args)
+    except BaseException as error:  # noqa: BLE001 - this is the boundary; the caller records what it gets
+        return Broken(f"{type(error).__name__}: {error}", error)

@@ -1,0 +1,141 @@
+"""An engine in a process of its own: it may die, hang or exhaust memory, and the scan goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from skyloop.engines import Engine
+from skyloop.errors import ConfigError
+from skyloop.runtime.guarded import Broken
+from skyloop.runtime.runners import Batches
+
+__all__ = ["DeadlineError", "WorkerDiedError", "WorkerRunner"]
+
+_START_SECONDS = 60.0
+
+
+class DeadlineError(TimeoutError):
+    """The engine took longer than its deadline; its process was ended."""
+
+
+class WorkerDiedError(RuntimeError):
+    """The process of the engine ended by itself."""
+
+
+class WorkerRunner:
+    """Runs the engine in one supervised child process.
+
+    The child is started once and warmed. When it dies or overruns its deadline it is started anew, and the
+    next call folds the run again from its first batch, which gives the same numbers. Parent and child talk
+    over a private socket pair; nothing listens on the network.
+
+    Args:
+        engine: the engine; its class must be importable by name.
+        deadline: longest time of one call [s].
+
+    Raises:
+        ConfigError: the class of the engine cannot be imported by another process.
+    """
+
+    def __init__(self, engine: Engine[Any, Any, Any], deadline: float = 60.0) -> None:
+        if type(engine).__module__ == "__main__":
+            raise ConfigError(
+                f"{type(engine).__name__} is defined in the session itself, where another process cannot "
+                "import it; mend: put it into a module, or use executor='thread'"
+            )
+        self._engine = pickle.dumps(engine)
+        self._deadline = deadline
+        self._folded: dict[str, int] = {}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self.restarts = -1
+        self._start()
+
+    def step(self, run_uid: str, batches: Batches) -> Any:
+        """Fold the batches that the child has not seen; return the last result."""
+        return self._fold("step", run_uid, batches)
+
+    def finish(self, run_uid: str, batches: Batches) -> Any:
+        """Fold what is new, then ask the engine for its final word."""
+        return self._fold("finish", run_uid, batches)
+
+    def forget(self, run_uid: str) -> None:
+        """Drop the state of a run."""
+        if self._folded.pop(run_uid, None) is not None:
+            self._call("forget", run_uid, ())
+            self._folded.pop(run_uid, None)
+
+    def close(self) -> None:
+        """End the child."""
+        self._end()
+
+    def _fold(self, verb: str, run_uid: str, batches: Batches) -> Any:
+        answer = self._call(verb, run_uid, batches)
+        if isinstance(answer, Broken) and isinstance(answer.error, WorkerDiedError):
+            # a child that was killed from outside deserves a second try; one that dies again is at fault
+            answer = self._call(verb, run_uid, batches)
+        return answer
+
+    def _call(self, verb: str, run_uid: str, batches: Batches) -> Any:
+        if self._pipe is None:
+            self._start()
+        folded = self._folded.get(run_uid, 0)
+        answer = self._exchange((verb, run_uid, folded, list(batches[folded:])))
+        if isinstance(answer, Broken):
+            self._end()
+            return answer
+        value, self._folded[run_uid] = answer
+        return value
+
+    def _exchange(self, message: tuple[Any, ...], seconds: float | None = None) -> Any:
+        limit = self._deadline if seconds is None else seconds
+        if self._pipe is None:
+            died = WorkerDiedError("the analysis process could not be started")
+            return Broken(str(died), died)
+        try:
+            self._pipe.send(message)
+            if not self._pipe.poll(limit):
+                error = DeadlineError(f"no answer within {limit:g} s")
+                return Broken(f"the analysis took longer than {limit:g} s", error)
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            died = WorkerDiedError(f"the analysis process ended ({type(error).__name__})")
+            return Broken(str(died), died)
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1"
+        }  # one engine must not take every core of the beamline
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "skyloop.runtime._child", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._pipe = ours
+        self._folded.clear()
+        self.restarts += 1
+        ours.send((sys.path, self._engine))
+        if isinstance(self._exchange(("ready", "", 0, []), _START_SECONDS), Broken):
+            self._end()
+
+    def _end(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+        self._pipe, self._child = None, None
+        self._folded.clear()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child, 0 when none runs."""
+        return self._child.pid if self._child else 0
