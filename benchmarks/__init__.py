@@ -1,0 +1,1 @@
+"""Figures of merit, measured beside the peers on the same machine, in the same minute."""

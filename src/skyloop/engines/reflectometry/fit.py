@@ -1,0 +1,204 @@
+"""The best parameters of one whole curve, from many starts, with every other minimum worth knowing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import qmc
+from torch import Tensor
+
+from skyloop.engines.reflectometry.config import Config
+from skyloop.engines.reflectometry.frame import Frame
+from skyloop.engines.reflectometry.likelihood import Data, gather
+from skyloop.engines.reflectometry.model import Parameters
+from skyloop.engines.reflectometry.smearing import model_curve, model_curve_and_slopes
+from skyloop.errors import ConfigError, Outcome
+from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
+from skyloop.quantities import FloatArray
+
+__all__ = ["Fit", "Mode", "fit_curve"]
+
+_SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
+_SCOUT_STEPS = 10
+_REFINED = 8
+_RIVAL = 4.5  # a cost this much higher is 3 sigma away
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mode:
+    """One minimum of the cost."""
+
+    theta: FloatArray
+    """Parameters [p], in their units."""
+    cost: float
+    """Minus the log likelihood."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """Maximum-likelihood parameters of a curve."""
+
+    names: tuple[str, ...]
+    """Names of the parameters [p]."""
+    theta: FloatArray
+    """Their values [p]."""
+    sigma: FloatArray
+    """Standard deviations [p] from the error bars of the data; NaN where the data do not tell."""
+    covariance: FloatArray
+    """Inverse of the Fisher information [p, p]; nothing in it is scaled by chi2."""
+    chi2: float
+    """Sum of squares of (data - model)/sigma over the degrees of freedom."""
+    cost: float
+    """Minus the log likelihood."""
+    modes: tuple[Mode, ...]
+    """Distinct minima, best first; the first is this fit."""
+    outcome: Outcome
+    """Whether it can be used."""
+    reason: str
+    """What to care about; empty when it is ok."""
+
+    @property
+    def scaled_sigma(self) -> FloatArray:
+        """Standard deviations [p] as they are when the scatter about the model sets the error bars."""
+        return self.sigma * np.sqrt(self.chi2)
+
+
+def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -> Fit:
+    """Fit all free parameters to a whole curve, bounded by their priors.
+
+    Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
+    not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
+    fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on the data with
+    a coarse systematic error, and the best distinct few are then refined on the data as they are.
+
+    Raises:
+        ConfigError: nothing is free.
+    """
+    parameters = Parameters.of(config)
+    if not len(parameters):
+        raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
+    data = gather(frame, systematic=config.systematic, tolerance=0.0)
+    scouts = _scouted(parameters, data, _sobol(starts, len(parameters), key))
+    found = _minimised(parameters, data, scouts, max_steps=200)
+    return _fit(parameters, data, _picked(found, _distinct(found)))
+
+
+def _sobol(starts: int, dimensions: int, key: int) -> Tensor:
+    sampler = qmc.Sobol(dimensions, rng=np.random.default_rng(key))
+    points = sampler.random_base2(max(0, (starts - 1).bit_length()))
+    return torch.from_numpy(points[:starts])
+
+
+def _scouted(parameters: Parameters, data: Data, starts: Tensor) -> Tensor:
+    """Where to refine: the best distinct ends of a short search on coarse data."""
+    coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
+    ends = _minimised(parameters, coarse, starts, max_steps=_SCOUT_STEPS)
+    return ends.x[_distinct(ends)[:_REFINED]]
+
+
+def _minimised(parameters: Parameters, data: Data, starts: Tensor, *, max_steps: int) -> Minimum:
+    ones = torch.ones(len(parameters), dtype=torch.float64)
+    return least_squares(
+        lambda u: _quadratic(parameters, data, u),
+        starts,
+        low=torch.zeros_like(ones),
+        high=ones,
+        max_steps=max_steps,
+    )
+
+
+def _quadratic(parameters: Parameters, data: Data, u: Tensor) -> Quadratic:
+    """Minus the log likelihood at points u [batch, p] of the unit cube."""
+    theta = parameters.theta(u)
+    q, q_sigma = torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
+    curve, slopes = model_curve_and_slopes(q, q_sigma, parameters.slabs(theta))
+    by_u = parameters.gather(slopes) * parameters.slope(theta)[:, None, :]
+    groups = torch.from_numpy(np.searchsorted(data.starts, np.arange(len(data.q)), "right") - 1)
+    share = by_u * torch.from_numpy(data.share)[:, None]
+    jacobian = share.new_zeros(len(u), len(data), len(parameters)).index_add_(1, groups, share)
+    score, information = _score(data, data.expected(curve.numpy()))
+    return Quadratic(
+        cost=-torch.from_numpy(data.log_likelihood(curve.numpy())),
+        gradient=torch.einsum("bn,bnp->bp", score, jacobian),
+        curvature=torch.einsum("bn,bnp,bnr->bpr", information, jacobian, jacobian),
+    )
+
+
+def _score(data: Data, expected: FloatArray) -> tuple[Tensor, Tensor]:
+    """First derivative of the cost by each expected value, and the expectation of the second."""
+    variance = data.spread(expected)
+    excess = expected - data.value
+    score, information = excess / variance, 1 / variance
+    # The variance of a measured point grows with its model: d(variance)/d(expected) over 2 variance.
+    growth = np.where(np.isnan(data.variance), 0.0, data.systematic**2 * expected / variance)
+    score = score + growth * (1 - excess**2 / variance)
+    return torch.from_numpy(score), torch.from_numpy(information + 2 * growth**2)
+
+
+def _distinct(ends: Minimum) -> list[int]:
+    """Starts [...] that ended in different minima, best first.
+
+    Two ends are one minimum when the better one's own uncertainty covers the way to the other.
+    """
+    kept: list[int] = []
+    for i in torch.argsort(ends.cost, stable=True).tolist():
+        if torch.isfinite(ends.cost[i]) and not any(_same(ends, i, j) for j in kept):
+            kept.append(i)
+    return kept
+
+
+def _same(ends: Minimum, i: int, j: int) -> bool:
+    way = ends.x[i] - ends.x[j]
+    return float(way @ ends.curvature[j] @ way) < len(way)
+
+
+def _picked(found: Minimum, rows: list[int]) -> Minimum:
+    return Minimum(
+        found.x[rows],
+        found.cost[rows],
+        found.curvature[rows],
+        found.converged[rows],
+        found.at_bound[rows],
+    )
+
+
+def _fit(parameters: Parameters, data: Data, found: Minimum) -> Fit:
+    theta = parameters.theta(found.x)
+    slope = parameters.slope(theta[:1])
+    spread = covariance(found.curvature[:1])[0] * slope.T * slope
+    modes = tuple(Mode(t, c) for t, c in zip(theta.numpy(), found.cost.tolist(), strict=True))
+    sigma = spread.diagonal().sqrt().numpy()
+    reason = _reason(parameters, found, sigma)
+    return Fit(
+        names=parameters.names,
+        theta=modes[0].theta,
+        sigma=sigma,
+        covariance=spread.numpy(),
+        chi2=_chi2(parameters, data, theta[:1]),
+        cost=modes[0].cost,
+        modes=modes,
+        outcome=Outcome.DEGRADED if reason else Outcome.OK,
+        reason=reason,
+    )
+
+
+def _chi2(parameters: Parameters, data: Data, theta: Tensor) -> float:
+    q, q_sigma = torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
+    curve = model_curve(q, q_sigma, parameters.slabs(theta)).numpy()
+    freedom = len(data) - len(parameters)
+    return float((data.residuals(curve) ** 2).sum() / freedom) if freedom > 0 else float("nan")
+
+
+def _reason(parameters: Parameters, found: Minimum, sigma: FloatArray) -> str:
+    names = zip(parameters.names, found.at_bound[0].tolist(), strict=True)
+    at_bound = [name for name, is_there in names if is_there]
+    rivals = int((found.cost[1:] - found.cost[0] < _RIVAL).sum())
+    reasons = {
+        f"at a bound of the prior: {', '.join(at_bound)}": bool(at_bound),
+        "not converged": not bool(found.converged[0]),
+        "the data do not determine all parameters": bool(np.isnan(sigma).any()),
+        f"other minima explain the data as well: {rivals}": rivals > 0,
+    }
+    return "; ".join(reason for reason, holds in reasons.items() if holds)

@@ -1,0 +1,1 @@
+"""Mathematics that several engines share; torch, numpy and scipy only."""

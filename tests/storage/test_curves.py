@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from orsopy import fileio
+
+from skyloop.errors import DataError
+from skyloop.storage.curves import read_curve
+
+TABLE = np.array([[0.01, 1.0, 0.02, 1e-4], [0.02, 0.5, 0.01, 2e-4], [0.03, -1e-6, 2e-6, 3e-4]])
+
+
+def columns(path: Path, table: np.ndarray, header: str = "") -> Path:
+    np.savetxt(path, table, header=header)
+    return path
+
+
+def orso(
+    path: Path, *tables: np.ndarray, unit: str = "1/angstrom", value_is: Literal["sigma", "FWHM"] = "sigma"
+) -> Path:
+    sets = []
+    for i, table in enumerate(tables):
+        header = fileio.Orso.empty()
+        header.data_set = i
+        header.columns = [
+            fileio.Column("Qz", unit),
+            fileio.Column("R"),
+            fileio.ErrorColumn("R", "uncertainty", "sigma"),
+            fileio.ErrorColumn("Qz", "resolution", value_is),
+        ]
+        sets.append(fileio.OrsoDataset(header, table))
+    fileio.save_orso(sets, str(path))
+    return path
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_columns_survive_the_round_trip(tmp_path: Path, count: int) -> None:
+    curve = read_curve(columns(tmp_path / "a.dat", TABLE[:, :count], header="q R dR dq"))
+    read = np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
+    missing = np.tile([np.nan, np.nan, np.nan, 0.0], (3, 1))
+    np.testing.assert_array_equal(read[:, :count], TABLE[:, :count])
+    np.testing.assert_array_equal(read[:, count:], missing[:, count:])
+
+
+def test_words_above_the_numbers_and_commas_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("q, R\n\n0.01, 1\n0.02; 0.5\n# a remark\n0.03\t0.25")
+    np.testing.assert_array_equal(read_curve(path).reflectivity, [1, 0.5, 0.25])
+
+
+def test_full_widths_become_standard_deviations(tmp_path: Path) -> None:
+    path = columns(tmp_path / "a.dat", TABLE)
+    ratio = read_curve(path, fwhm=True).q_sigma / read_curve(path).q_sigma
+    np.testing.assert_allclose(ratio, 1 / 2.354820045, rtol=1e-9)
+
+
+def test_orso_files_survive_the_round_trip(tmp_path: Path) -> None:
+    path = orso(tmp_path / "a.ort", TABLE, 2 * TABLE)
+    curve = read_curve(path, dataset=1)
+    read = np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
+    np.testing.assert_allclose(read, 2 * TABLE, rtol=1e-12)
+
+
+def test_orso_units_and_widths_are_converted(tmp_path: Path) -> None:
+    curve = read_curve(orso(tmp_path / "a.ort", TABLE, unit="1/nm", value_is="FWHM"))
+    np.testing.assert_allclose(curve.q, TABLE[:, 0] / 10, rtol=1e-12)
+    np.testing.assert_allclose(curve.q_sigma, TABLE[:, 3] / 10 / 2.354820045, rtol=1e-9)
+
+
+def test_an_old_orso_file_is_read_as_columns(shared_data: Path) -> None:
+    curve = read_curve(shared_data / "reflectometry" / "nr" / "ORSO_example.ort")
+    assert len(curve) == 408
+    assert 0.0174 < np.median(curve.q_sigma / curve.q) < 0.0207
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.1 1\n0.2 x\n", "line 2: '0.2 x'; mend: give 2 numbers as above"),
+        ("# q\n0.1\n", "line 2: '0.1'; mend: give 2 to 4 numbers"),
+        ("0.1 1\n0.2 1 2\n", "line 2"),
+        ("# nothing\n", "no line with numbers"),
+        ("# # ORSO reflectivity data file | 9 nonsense\n", "not ORSO text"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_mend(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "bad.dat"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_curve(path)
+    assert told in str(caught.value)
+    assert "bad.dat" in str(caught.value)
+    assert "mend:" in str(caught.value)
+
+
+def test_an_unknown_unit_or_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Qz is in furlong"):
+        read_curve(orso(tmp_path / "a.ort", TABLE, unit="furlong"))
+    with pytest.raises(DataError, match="1 datasets, not number 3"):
+        read_curve(orso(tmp_path / "b.ort", TABLE), dataset=3)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.ort"):
+        read_curve(tmp_path / "nowhere.ort")
