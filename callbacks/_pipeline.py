@@ -207,6 +207,10 @@ class Pipeline:
 
     def _stop(self, course: Course, exit_status: str, reason: str) -> None:
         self._advance(course)
+        while late := course.points.retry():  # what was too much for one call is there to be read
+            for point in late:
+                self._take(course, point, time.monotonic())
+            self._advance(course)
         for missing in course.points.close():
             self._miss(course, missing)
         self._close(course, exit_status, reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skyloop.documents.frames import Point
+from skyloop.documents.run import NamedDocument
 from skyloop.engines import Engine
 
 __all__ = ["Technique"]
@@ -31,5 +32,7 @@ class Technique:
     """One to four scalar result fields that tables and plots show."""
     panels: Callable[..., Sequence[Any]] | None = None
     """Pictures of results: frames and results to panels."""
+    read_file: Callable[[Path, Any], tuple[list[NamedDocument], str]] | None = None
+    """Turns a measured file into a raw run; also says what was left out."""
     wanted: Callable[[Mapping[str, Any]], set[str]] | None = None
     """Data keys to read of a descriptor; None reads them all. What nobody wants stays unread."""

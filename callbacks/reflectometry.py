@@ -16,6 +16,7 @@ from skyloop.documents.frames import Point
 from skyloop.engines.reflectometry import Config, Engine, Frame, panels
 from skyloop.engines.reflectometry.config import load
 from skyloop.errors import DataError
+from skyloop.storage.curve_run import curve_run
 
 __all__ = ["TECHNIQUE", "Keys", "frame_of", "reflectometry"]
 
@@ -112,6 +113,7 @@ TECHNIQUE = Technique(
     frame_of=frame_of,
     hints=("target", "target_sigma", "chi2"),
     panels=panels,
+    read_file=curve_run,
 )
 
 

@@ -42,6 +42,13 @@ def test_renewing_leaves_a_pending_future_to_those_who_wait_for_it() -> None:
     assert inbox.future(KEY) is future
 
 
+def test_a_result_that_comes_after_its_future_was_cancelled_can_still_be_found() -> None:
+    inbox = Inbox()
+    inbox.future(KEY).cancel()
+    inbox.put(KEY, Analysis(1, "e", 1))
+    assert inbox.future(KEY).result(0).result == 1
+
+
 def test_closing_a_run_cancels_what_is_pending_in_it_and_nothing_else() -> None:
     inbox = Inbox()
     pending, other = inbox.future(KEY), inbox.future(("other", "primary", 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -65,7 +65,7 @@ class Inbox:
     def __init__(self, name: str = "", capacity: int = 10_000) -> None:
         self.name = name
         self._capacity = capacity
-        self._lock = Lock()
+        self._lock = RLock()
         self._futures: OrderedDict[Key, Future[Analysis]] = OrderedDict()
         if name:
             _named[name] = self
@@ -91,9 +91,10 @@ class Inbox:
         """Resolve the future of a key; a later result for the same key takes the place of the older one."""
         with self._lock:
             future = self._future(key)
-            if future.done():
+            # once running it cannot be cancelled any more, so that its result can be set
+            if future.done() or not future.set_running_or_notify_cancel():
                 future = self._futures[key] = Future()
-        future.set_result(analysis)
+            future.set_result(analysis)
 
     def renew(self, key: Key) -> None:
         """Forget the result of a point that is being measured again."""

@@ -88,10 +88,20 @@ def _draw_plot(axes: Axes, plot: Plot) -> None:
                 _draw_trace(axes, item)
     _label(axes, plot.x, axes.set_xlabel, axes.set_xscale)
     _label(axes, plot.y, axes.set_ylabel, axes.set_yscale)
+    if plot.y.is_log:
+        _keep_to_the_values(axes, plot)
     axes.set_title(plot.title, loc="left", fontsize=10)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.2)
+
+
+def _keep_to_the_values(axes: Axes, plot: Plot) -> None:
+    # an error bar that reaches zero has no end on a logarithmic axis; the values say how far to look
+    values = np.concatenate([item.high if isinstance(item, Band) else item.y for item in plot.items])
+    positive = values[np.isfinite(values) & (values > 0)]
+    if positive.size:
+        axes.set_ylim(positive.min() / 5, positive.max() * 3)
 
 
 def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
@@ -106,8 +116,12 @@ def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
 def _draw_trace(axes: Axes, trace: Trace) -> None:
     sigma = trace.y_sigma if trace.y_sigma.size else None
     axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=1.0, color=_BLUE, label=trace.label)
-    for number_, mark in enumerate(trace.marks):
-        axes.axvline(mark, color=_RED, alpha=0.35, lw=0.8, label="decision" if number_ == 0 else None)
+    if trace.marks.size:
+        # ticks along the lower edge: lines across the picture would hide the values
+        foot = axes.get_xaxis_transform()
+        axes.plot(
+            trace.marks, np.zeros_like(trace.marks), "^", ms=7, color=_RED, transform=foot, label="decision"
+        )
 
 
 def _label(axes: Axes, axis: Axis, set_label: Any, set_scale: Any) -> None:

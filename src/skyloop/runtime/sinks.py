@@ -44,6 +44,7 @@ class Sink:
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
         self._mailbox: Mailbox[tuple[str, Any]] = Mailbox()
+        self._reasons: set[str] = set()
         self.failed = 0
         self.last_failure = ""
         self._thread = Thread(target=self._run, name="skyloop-sink", daemon=True)
@@ -69,6 +70,8 @@ class Sink:
         done = self.flush(timeout)
         self._mailbox.close()
         self._thread.join(timeout)
+        if self.failed:
+            _log.error("%d documents did not reach a sink; the last: %s", self.failed, self.last_failure)
         return done
 
     def _run(self) -> None:
@@ -94,4 +97,6 @@ class Sink:
     def _record(self, name: str, reason: str, error: BaseException | None = None) -> None:
         self.failed += 1
         self.last_failure = f"{name}: {reason}"
-        _log.error("a sink lost a %s document: %s", name, reason, exc_info=error)
+        if reason not in self._reasons:  # a store that is down would fill the screen with the same words
+            self._reasons.add(reason)
+            _log.error("a sink lost a %s document: %s", name, reason, exc_info=error)

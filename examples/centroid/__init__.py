@@ -1,0 +1,1 @@
+"""A complete technique of one's own: where is the peak of a scan?"""

@@ -1,0 +1,61 @@
+"""The engine: points in, the centre of the peak with its uncertainty out. Knows no Bluesky."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from skyloop.errors import Outcome
+from skyloop.quantities import Quantity, blank
+
+
+@dataclass(frozen=True)
+class Config:
+    least: float = 10.0
+    """Counts below which nothing is said."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    x: Annotated[float, Quantity("mm")]
+    counts: Annotated[float, Quantity("count")]
+
+
+State = tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    outcome: Outcome
+    reason: str
+    target: Annotated[float, Quantity("mm")]
+    target_sigma: Annotated[float, Quantity("mm")]
+    points: int
+
+
+class Engine:
+    version: ClassVar[str] = "1"
+    result_type: ClassVar[type] = Result
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.sizes: Mapping[str, int] = {}
+        self.units: Mapping[str, str] = {}
+
+    def start(self, key: int, /) -> State:
+        return ()
+
+    def step(self, state: State, frames: Sequence[Frame], /) -> tuple[State, Result]:
+        state = (*state, *frames)
+        return state, self.finish(state)
+
+    def finish(self, state: State, /) -> Result:
+        """Centroid sum(x n) / sum(n); its variance is sum((x - centre)^2 n) / sum(n)^2 for Poisson counts."""
+        x, n = np.array([(f.x, f.counts) for f in state]).T
+        if n.sum() < self.config.least:
+            reason = f"{n.sum():g} counts are too few"
+            return blank(Result, {}, outcome=Outcome.DEGRADED, reason=reason, points=len(x))
+        centre = float((x * n).sum() / n.sum())
+        sigma = float(np.sqrt((((x - centre) ** 2) * n).sum()) / n.sum())
+        return Result(Outcome.OK, "", centre, sigma, len(x))

@@ -1,0 +1,114 @@
+"""What a queue server does not check: arguments of plans, before anything moves."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from bluesky.protocols import Movable, Readable
+
+from skyloop.documents.inbox import Inbox, inbox_named
+from skyloop.errors import ConfigError
+from skyloop.plans._approval import ApprovalGate, gate_named
+from skyloop.plans._course import Mode
+
+__all__ = ["finite", "gate_of", "inbox_of", "instrument_of", "mode_of", "pair", "positive"]
+
+
+def instrument_of(detectors: Any, axis: Any) -> tuple[tuple[Readable[Any], ...], Movable[float]]:
+    """Detectors and axis, if they are what they are called.
+
+    Raises:
+        ConfigError: one of them cannot be read, or cannot be moved.
+    """
+    if isinstance(detectors, str | Readable) or not isinstance(detectors, Sequence) or not detectors:
+        raise ConfigError(f"detectors: found {_told(detectors)}; mend: give a list of detectors")
+    for number, detector in enumerate(detectors):
+        if not isinstance(detector, Readable):
+            raise ConfigError(f"detectors[{number}]: {_told(detector)} cannot be read; mend: give a detector")
+    if not isinstance(axis, Movable):
+        raise ConfigError(f"axis: {_told(axis)} cannot be moved; mend: give a motor or another axis")
+    return tuple(detectors), axis
+
+
+def inbox_of(analysis: Any) -> Inbox:
+    """The inbox of an analysis that is given as the object or by its name.
+
+    Raises:
+        ConfigError: it is neither, or no live analysis has that name.
+    """
+    if isinstance(analysis, str):
+        return inbox_named(analysis)
+    inbox = analysis if isinstance(analysis, Inbox) else getattr(analysis, "inbox", None)
+    if not isinstance(inbox, Inbox):
+        raise ConfigError(f"analysis: {_told(analysis)} has no inbox; mend: give an analysis, or its name")
+    return inbox
+
+
+def gate_of(approval: Any, mode: str) -> ApprovalGate | None:
+    """The approval gate, given as the object or by its name; needed in confirm mode alone.
+
+    Raises:
+        ConfigError: it is needed and not there.
+    """
+    if mode != "confirm":
+        return None
+    gate = gate_named(approval) if isinstance(approval, str) else approval
+    if not isinstance(gate, ApprovalGate):
+        raise ConfigError(f"approval: {_told(approval)} is no approval gate; mend: give one, or its name")
+    return gate
+
+
+def mode_of(mode: str) -> Mode:
+    """The mode, if there is such a one.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    for known in get_args(Mode):
+        if mode == known:
+            return known
+    raise ConfigError(f"mode: found {mode!r}; mend: one of {', '.join(get_args(Mode))}")
+
+
+def finite(values: Any, what: str) -> tuple[float, ...]:
+    """A list of finite numbers.
+
+    Raises:
+        ConfigError: it is none, or empty.
+    """
+    given = [] if isinstance(values, str) else list(values)
+    numbers = [float(value) for value in given if _is_finite(value)]
+    if not given or len(numbers) < len(given):
+        raise ConfigError(f"{what}: found {values!r:.80}; mend: give finite numbers")
+    return tuple(numbers)
+
+
+def positive(value: Any, what: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _is_finite(value) or value <= 0:
+        raise ConfigError(f"{what}: found {value!r}; mend: give a number above 0")
+    return float(value)
+
+
+def pair(values: Any, what: str) -> tuple[float, float]:
+    """Two finite numbers, the lower one first.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    numbers = finite(values, what)
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise ConfigError(f"{what}: found {values!r:.80}; mend: give [low, high] with low below high")
+    return numbers[0], numbers[1]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _told(value: Any) -> str:
+    return f"{value!r:.60} ({type(value).__name__})"

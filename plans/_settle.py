@@ -1,0 +1,152 @@
+"""From facts to the next point: the same pure functions decide live and verify a stored run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skyloop.plans._course import (
+    Action,
+    Choice,
+    Continue,
+    Course,
+    Policy,
+    Proposal,
+    Reason,
+    Situation,
+    Stop,
+)
+from skyloop.plans._guard import ACCEPTED, Verdict, within
+
+__all__ = ["REFUSED", "REFUSED_AGAIN", "Asked", "Facts", "Settled", "known", "propose", "settle"]
+
+REFUSED = "refused"
+"""Fault: the guard refused the last decision at the moment of execution."""
+REFUSED_AGAIN = "refused again"
+"""Fault: and the next one too."""
+
+NAN = float("nan")
+_BUDGETS = ("time", "dose", "points")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking the policy."""
+
+    choice: Choice | None = None
+    """Its choice; None if it was not asked, or broke."""
+    error: str = ""
+    """How it broke."""
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """The point it wants, if it wants one."""
+        return self.choice if isinstance(self.choice, Proposal) else None
+
+    @property
+    def word(self) -> str:
+        """The choice in one word, for the record."""
+        if self.error:
+            return "broken"
+        words = {Proposal: "measure", Stop: "stop", Continue: "continue"}
+        return words[type(self.choice)] if self.choice else ""
+
+    @property
+    def reason(self) -> str:
+        """The policy's own reason, or its error."""
+        return self.error or str(getattr(self.choice, "reason", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What cannot be recomputed from numbers, and is therefore recorded."""
+
+    fault: str = ""
+    """What was wrong with the analysis, or `REFUSED`, `REFUSED_AGAIN`; empty: nothing."""
+    verdict: Verdict = ACCEPTED
+    """What the guard said of the policy's point."""
+    answer: str = ""
+    """What a person said of it in confirm mode: accept, reject, expired; empty: not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is done next."""
+
+    source: str
+    """Who chose it: policy, human, guard, fallback or plan."""
+    executed: Action | None
+    """The next point; None: stop."""
+    reason: str
+    """Why it is not the policy's point, or why the measurement stops."""
+
+
+def propose(policy: Policy, results: Sequence[Any], situation: Situation) -> Asked:
+    """Ask the policy; one that raises is a bug, which must not cost the measurement."""
+    try:
+        choice: Any = policy(results, situation)
+    except Exception as error:  # noqa: BLE001  recorded in the decision; the fixed scan goes on
+        return Asked(error=f"{type(error).__name__}: {error}")
+    if not isinstance(choice, Choice) or not _holds_an_action(choice):
+        return Asked(error=f"the policy returned {choice!r}, which is no choice")
+    return Asked(choice)
+
+
+def _holds_an_action(choice: Choice) -> bool:
+    action: Any = choice.action if isinstance(choice, Proposal) else None
+    return not isinstance(choice, Proposal) or isinstance(action, Action)
+
+
+def known(results: Sequence[Any]) -> dict[str, float]:
+    """Target and its uncertainty after the last result; NaN before the first."""
+    last = results[-1] if results else None
+    return {name: float(getattr(last, name, NAN)) for name in ("target", "target_sigma")}
+
+
+def settle(course: Course, situation: Situation, asked: Asked, facts: Facts) -> Settled:
+    """The next point, from what the policy wants and what the facts allow."""
+    if facts.fault == REFUSED_AGAIN:
+        return Settled("guard", None, Reason.GUARD)
+    detour = _detour(course, asked, facts)
+    if detour is not None:
+        return _follow(course, situation, *detour)
+    if isinstance(asked.choice, Stop):
+        return Settled("policy", None, asked.choice.reason)
+    return Settled("policy", asked.proposal.action if asked.proposal else None, "")
+
+
+def _detour(course: Course, asked: Asked, facts: Facts) -> tuple[str, str] | None:
+    """Who sends the measurement along the fixed scan, and why; None if nobody does."""
+    if facts.fault:
+        return "guard" if facts.fault == REFUSED else "fallback", facts.fault
+    if asked.error:
+        return "fallback", "broken policy"
+    if isinstance(asked.choice, Continue):
+        return "fallback" if asked.choice.reason else "plan", asked.choice.reason
+    if course.mode in ("shadow", "advise"):
+        return "plan", course.mode
+    if not facts.verdict.accepted:
+        return "guard", facts.verdict.rule
+    if course.mode == "confirm" and facts.answer != "accept":
+        return "human" if facts.answer == "reject" else "fallback", facts.answer
+    return None
+
+
+def _follow(course: Course, situation: Situation, source: str, reason: str) -> Settled:
+    left = course.left(situation)
+    if not left:
+        return Settled(source, None, _end(source, reason))
+    for action in left:
+        if within(course.limits, course.pace, action, situation).accepted:
+            return Settled(source, action, reason)
+    refusal = within(course.limits, course.pace, left[0], situation)
+    return Settled("guard", None, Reason.BUDGET if refusal.rule in _BUDGETS else Reason.GUARD)
+
+
+def _end(source: str, reason: str) -> Reason:
+    if reason == Reason.MODEL_MISFIT:
+        return Reason.MODEL_MISFIT
+    if source == "guard":
+        return Reason.GUARD
+    if source == "fallback" and reason not in ("", "expired"):
+        return Reason.ANALYSIS_LOST
+    return Reason.SCAN_COMPLETE

@@ -1,0 +1,100 @@
+"""`skyloop analyze`: a measured file becomes a run, an analysis run, a table and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from skyloop.callbacks import Analyzer, Options, Technique, techniques
+from skyloop.cli._model import ModelOptions, model_text
+from skyloop.cli._show import show_facts
+from skyloop.documents.frames import Points
+from skyloop.documents.run import NamedDocument
+from skyloop.documents.schema import decode
+from skyloop.errors import ConfigError, StorageError
+from skyloop.figures.pen import draw, save
+from skyloop.runtime.sinks import Sink
+from skyloop.storage.jsonl import JsonlWriter
+
+__all__ = ["FileRequest", "analyze", "technique_named"]
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """What to analyse, and where the result goes."""
+
+    file: Path
+    """Measured data."""
+    reading: Any
+    """What the user says of the file that the file does not say itself."""
+    out: Path
+    """Folder for the runs and the figure."""
+
+
+def analyze(request: FileRequest, technique: str, model: ModelOptions, console: Console) -> None:
+    """Analyse one file and show the result.
+
+    Raises:
+        SkyloopError: the file, the model or the technique cannot be used.
+    """
+    chosen = technique_named(technique)
+    if chosen.read_file is None or chosen.panels is None:
+        raise ConfigError(
+            f"technique '{technique}' reads no files; mend: use `skyloop replay` on its stored runs"
+        )
+    config = chosen.load(model_text(model))
+    documents, left_out = chosen.read_file(request.file, request.reading)
+    if left_out:
+        console.print(f"[yellow]left out:[/] {escape(left_out)}")
+    with console.status(f"analysing {request.file.name} ..."):
+        analysed = _analysed(chosen, config, documents, request.out)
+    result = _summary(chosen, config, analysed)
+    panels = chosen.panels(_frames(chosen, documents), result, config=config)
+    show_facts(panels, console)
+    figure = save(draw(panels), request.out / f"{request.file.stem}.png")
+    console.print(f"figure   {figure}\nraw run  {documents[0][1]['uid']}\nanalysis {analysed[0][1]['uid']}")
+    console.print(f"both as JSON lines in {request.out}")
+
+
+def technique_named(name: str) -> Technique:
+    """The technique of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = techniques()
+    if name not in found:
+        raise ConfigError(f"no technique '{name}'; mend: one of {', '.join(found)}")
+    return found[name]
+
+
+def _analysed(
+    technique: Technique, config: Any, documents: Sequence[NamedDocument], out: Path
+) -> list[NamedDocument]:
+    analysed: list[NamedDocument] = []
+    store = Sink(JsonlWriter(out))
+    with Analyzer(technique, config, Options(executor="inline")) as analysis:
+        analysis.subscribe(lambda name, doc: analysed.append((name, doc)))
+        analysis.subscribe(store)
+        for document in documents:
+            store(*document)
+            analysis(*document)
+    if store.failed:
+        raise StorageError(store.last_failure)
+    return analysed
+
+
+def _summary(technique: Technique, config: Any, analysed: Sequence[NamedDocument]) -> Any:
+    data = next(doc["data"] for name, doc in reversed(analysed) if name == "event")
+    return decode(technique.engine(config).result_type, data, prefix=technique.name)
+
+
+def _frames(technique: Technique, documents: Sequence[NamedDocument]) -> list[Any]:
+    points = Points()
+    found = [point for name, doc in documents for point in points.feed(name, doc)]
+    return [frame for frame in map(technique.frame_of, found) if frame is not None]

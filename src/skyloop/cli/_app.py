@@ -1,0 +1,129 @@
+"""The commands and what they say when something is wrong: one line, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from skyloop.callbacks import techniques
+from skyloop.cli import _analyze, _demo, _replay, _simulate
+from skyloop.cli._model import ModelOptions
+from skyloop.errors import SkyloopError
+from skyloop.storage.curve_run import CurveOptions
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="skyloop",
+    help="Live analysis and adaptive plans for Bluesky beamlines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Technique = Annotated[
+    str, typer.Option("--technique", "-t", help="Which analysis: see `skyloop techniques`.")
+]
+Model = Annotated[Path | None, typer.Option("--model", "-m", help="YAML file with the sample model.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for runs and figures.")]
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that stand before the command; `main` reads `--debug` itself."""
+    # the arrays are small: a second thread costs more than it brings, and the other core measures
+    torch.set_num_threads(1)
+
+
+@app.command()
+def demo(
+    out: Out = Path("skyloop-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated instrument.")] = 7,
+) -> None:
+    """Close the loop on a simulated reflectometer: scan, analyse, decide, store, read back, replay."""
+    _demo.demo(out, seed, Console())
+
+
+@app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(help="Measured data: .ort, or text with 2 to 4 columns.")],
+    technique: Technique = "reflectometry",
+    model: Model = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of --model: 'film thickness=10:800 sld=0:10 roughness=0:30'."),
+    ] = None,
+    fronting: Annotated[str, typer.Option(help="Where the beam comes from, 'sld=2.07'.")] = "0",
+    backing: Annotated[str, typer.Option(help="Below the last layer, 'sld=2.07 roughness=0:10'.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Another key of the model, 'scale=0.8:1.2'.")
+    ] = None,
+    fwhm: Annotated[bool, typer.Option(help="The resolution column is a full width, not a sigma.")] = False,
+    relative_resolution: Annotated[float, typer.Option(help="dq/q as full width, if not in the file.")] = 0,
+    relative_sigma: Annotated[float, typer.Option(help="Relative error of R, if not in the file.")] = 0,
+    q_min: Annotated[float, typer.Option(help="Lowest q to use [1/angstrom].")] = 0,
+    q_max: Annotated[float, typer.Option(help="Highest q to use [1/angstrom].")] = math.inf,
+    out: Out = Path("skyloop-results"),
+) -> None:
+    """Analyse a measured curve: parameters with uncertainties, chi2, a figure and an analysis run."""
+    sample = ModelOptions(model, tuple(layer or ()), fronting, backing, tuple(set_ or ()))
+    reading = CurveOptions(fwhm, relative_resolution, relative_sigma, q_min, q_max)
+    _analyze.analyze(_analyze.FileRequest(file, reading, out), technique, sample, Console())
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str, typer.Argument(help="Tiled URI or catalog folder, databroker catalog, .jsonl or .msgpack.")
+    ],
+    technique: Technique = "reflectometry",
+    model: Model = None,
+    run: Annotated[str, typer.Option(help="One run: its uid or the beginning of it.")] = "",
+    search: Annotated[list[str] | None, typer.Option(help="key=value in the start document.")] = None,
+    verify: Annotated[bool, typer.Option(help="Recompute every recorded decision and compare.")] = False,
+    out: Out = Path("skyloop-results"),
+) -> None:
+    """Analyse stored runs again with the code of the live analysis."""
+    request = _replay.Request(source, run, tuple(search or ()), verify)
+    _replay.replay(request, technique, model, out, Console())
+
+
+@app.command()
+def simulate(
+    out: Out = Path("skyloop-results"),
+    plan: Annotated[str, typer.Option(help="fixed, stop_when_known or adaptive_reflectivity.")] = "fixed",
+    seed: Annotated[int, typer.Option(help="Seed of the simulated instrument.")] = 7,
+) -> None:
+    """Measure on the simulated reflectometer and store the run as JSON lines, to try `replay` on."""
+    _simulate.simulate(out, plan, seed, Console())
+
+
+@app.command("techniques")
+def list_techniques() -> None:
+    """List the techniques that are installed."""
+    table = Table("technique", "shown in tables", "reads files")
+    for name, technique in techniques().items():
+        table.add_row(name, ", ".join(technique.hints), "yes" if technique.read_file else "no")
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of the `skyloop` command."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except SkyloopError as error:
+        if debug:
+            raise
+        Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}")
+        raise SystemExit(2) from None

@@ -1,0 +1,198 @@
+"""`skyloop demo`: the whole loop on a simulated reflectometer, from the scan to the verified replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bluesky import RunEngine
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from skyloop.callbacks import Options
+from skyloop.callbacks.reflectometry import TECHNIQUE, frame_of, reflectometry
+from skyloop.cli._beamline import TRUTH, beamline, model
+from skyloop.documents.frames import Points
+from skyloop.documents.schema import decode
+from skyloop.engines.reflectometry import Engine, Frame, Result, panels
+from skyloop.errors import SkyloopError
+from skyloop.figures.pen import draw, number, save
+from skyloop.plans import adaptive_reflectivity, verify
+from skyloop.runtime.sinks import Sink
+from skyloop.storage.databroker import read_back
+from skyloop.storage.digest import digest
+from skyloop.storage.replay import replay
+from skyloop.storage.sources import open_source
+from skyloop.storage.tiled import TiledSink, embedded_tiled
+
+__all__ = ["demo"]
+
+_TARGET, _TARGET_SIGMA = "film.thickness", 0.5
+_SCAN = {"start": 0.008, "stop": 0.25, "num": 122, "count_time": 25.0}
+_MOVE_OVERHEAD, _MOVE_PER_UNIT = 5.0, 100.0
+_DIGITS = 12
+
+Documents = list[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the measurement left."""
+
+    found: dict[str, Any]
+    """What the plan returned."""
+    analysis_uid: str
+    """Uid of the analysis run."""
+
+
+def demo(out: Path, seed: int, console: Console) -> None:
+    """Measure, analyse, decide, store, read back, replay and compare; then a table and a figure.
+
+    Raises:
+        SkyloopError: a part is not installed, or a check of the demo fails.
+    """
+    console.print("[bold]skyloop demo[/]: a simulated reflectometer, until the film thickness is known")
+    with embedded_tiled(out / "catalog") as server:
+        with _stage(console, "measuring") as tell:
+            loop = _measure(server.client, seed, tell)
+        raw_uid = loop.found["run_uid"]
+        with _stage(console, "reading back through databroker and Tiled"):
+            points = len(read_back(server.client, raw_uid).tables["primary"])
+            with open_source(server.uri, run=raw_uid) as source:
+                raw = list(next(iter(source)).documents())
+                stored = list(next(source.analyses_of(raw_uid)).documents())
+        with _stage(console, "replaying from the store"):
+            again = _replayed(raw)
+            same = _same_results(stored, again)
+            report = verify(raw, stored)
+        with _stage(console, "measuring the uniform scan that would know as much"):
+            uniform = _uniform_time(seed + 1)
+    _print_table(console, loop, uniform, points)
+    figure = _figure(raw, stored, out)
+    console.print(
+        f"runs    catalog in {out / 'catalog'}: raw {raw_uid[:8]}, analysis {loop.analysis_uid[:8]}"
+    )
+    results, decisions = (
+        "identical" if same else "DIFFERENT",
+        "verified" if report.verified else "NOT VERIFIED",
+    )
+    console.print(f"replay  {results} results, {report.decisions} decisions {decisions}")
+    console.print(f"figure  {figure}")
+    if not (same and report.verified):
+        raise SkyloopError("the replay does not give what was measured; this is a fault of skyloop")
+
+
+@contextmanager
+def _stage(console: Console, title: str) -> Generator[Callable[[str, float], None]]:
+    title_column, note_column = TextColumn("{task.description:<52}"), TextColumn("{task.fields[note]}")
+    columns = (title_column, BarColumn(24), TimeElapsedColumn(), note_column)
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def tell(note: str, done: float) -> None:
+            progress.update(task, note=note, total=1.0, completed=done)
+
+        yield tell
+        progress.update(task, total=1.0, completed=1.0)
+
+
+def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop:
+    devices = beamline(seed)
+    engine: Any = RunEngine({}, call_returns_result=True)
+    store = Sink(TiledSink(client))
+    uids: list[str] = []
+    with reflectometry(model()) as analysis:
+        engine.subscribe(store)
+        engine.subscribe(analysis)
+        analysis.subscribe(store)
+        analysis.subscribe(lambda name, doc: uids.append(doc["uid"]) if name == "start" else None)
+        analysis.subscribe(_progress_of(tell))
+        plan = adaptive_reflectivity(
+            [devices.detector],
+            devices.q,
+            analysis=analysis,
+            target_sigma=_TARGET_SIGMA,
+            move_overhead=_MOVE_OVERHEAD,
+            move_per_unit=_MOVE_PER_UNIT,
+            timeout=30.0,
+            **_SCAN,  # type: ignore[arg-type]
+        )
+        found = engine(plan).plan_result
+    store.close()
+    if store.failed:
+        raise SkyloopError(f"the store lost a document: {store.last_failure}")
+    return Loop(found, uids[0])
+
+
+def _progress_of(tell: Callable[[str, float], None]) -> Callable[[str, dict[str, Any]], None]:
+    first: list[float] = []
+
+    def show(name: str, doc: dict[str, Any]) -> None:
+        if name != "event" or np.isnan(doc["data"]["reflectometry_target_sigma"]):
+            return
+        value, sigma = (doc["data"][f"reflectometry_{n}"] for n in ("target", "target_sigma"))
+        first.append(sigma)
+        way = np.log(first[0] / _TARGET_SIGMA)
+        done = 1.0 if way <= 0 else float(np.clip(1 - np.log(sigma / _TARGET_SIGMA) / way, 0, 1))
+        tell(f"point {len(first)}: {number(value, sigma)} Å", done)
+
+    return show
+
+
+def _replayed(raw: Documents) -> Documents:
+    again: Documents = []
+    with reflectometry(model(), options=Options(executor="inline"), name="") as analysis:
+        analysis.subscribe(lambda name, doc: again.append((name, doc)))
+        replay(raw, [analysis])
+    return again
+
+
+def _same_results(stored: Documents, again: Documents) -> bool:
+    return digest(stored).hexdigest() == digest(again).hexdigest()
+
+
+def _uniform_time(seed: int) -> float:
+    """Beam time of the fastest uniform scan (count times in steps of 1.25) that reaches the target."""
+    devices, engine = beamline(seed), Engine(model())
+    q = np.linspace(_SCAN["start"], _SCAN["stop"], int(_SCAN["num"]))
+    moves = _MOVE_OVERHEAD * len(q) + _MOVE_PER_UNIT * (q[-1] - q[0])
+    counting = devices.detector.counting
+    for count_time in 5.0 * 1.25 ** np.arange(16):
+        taken = [counting.expose(x, count_time, number=i, time=0.0) for i, x in enumerate(q)]
+        columns = zip(*((t.counts, t.exposure, t.q_sigma) for t in taken), strict=True)
+        _, result = engine.step(engine.start(seed), [Frame.counted(q, *map(list, columns))])
+        if result.target_sigma <= _TARGET_SIGMA and result.confirmed:
+            return float(moves + count_time * len(q))
+    return float("nan")
+
+
+def _print_table(console: Console, loop: Loop, uniform: float, points: int) -> None:
+    found = loop.found
+    table = Table("", "film thickness", "beam time", "points")
+    table.add_row("truth", f"{TRUTH[_TARGET]} Å", "", "")
+    table.add_row(
+        "adaptive plan",
+        f"{number(found['target'], found['target_sigma'])} Å",
+        f"{found['beam_time']:.0f} s",
+        str(points),
+    )
+    table.add_row("uniform scan", f"to ± {_TARGET_SIGMA} Å", f"{uniform:.0f} s", str(_SCAN["num"]))
+    console.print(table)
+    faster = uniform / found["beam_time"]
+    console.print(f"stopped with: {found['reason']}; {faster:.1f} times less beam time than the uniform scan")
+
+
+def _figure(raw: Documents, stored: Documents, out: Path) -> Path:
+    points = Points()
+    found = [point for name, doc in raw for point in points.feed(name, doc)]
+    frames = [frame for frame in map(frame_of, found) if frame is not None]
+    events = [doc["data"] for name, doc in stored if name == "event"]
+    results = [decode(Result, data, prefix=TECHNIQUE.name) for data in events]
+    decisions = [point.data for point in found if point.stream == "decision"]
+    drawn = panels(frames, results[-1], history=results[:-1], decisions=decisions, config=model())
+    return save(draw(drawn), out / "loop.png")

@@ -1,0 +1,93 @@
+"""A sample model from a YAML file, or from a few options on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skyloop.errors import ConfigError
+
+__all__ = ["ModelOptions", "model_text"]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the user said of the sample."""
+
+    file: Path | None
+    """YAML file; nothing else is needed then."""
+    layers: tuple[str, ...] = ()
+    """One text per layer, from the fronting to the backing."""
+    fronting: str = "0"
+    """Medium that the beam comes from."""
+    backing: str = ""
+    """Medium below the last layer."""
+    rest: tuple[str, ...] = ()
+    """Other keys of the configuration, such as `scale=0.8:1.2`."""
+
+
+def model_text(options: ModelOptions) -> str | Path:
+    """YAML of the configuration: the file itself, or text made from the options.
+
+    >>> print(model_text(ModelOptions(None, ("film thickness=10:800 sld=0:10",), "0", "sld=2.07")))
+    sample:
+      backing:
+        sld: 2.07
+      fronting:
+        sld: 0.0
+      layers:
+      - name: film
+        sld:
+        - 0.0
+        - 10.0
+        thickness:
+        - 10.0
+        - 800.0
+    <BLANKLINE>
+
+    Raises:
+        ConfigError: neither a file nor a backing is given, or a text cannot be understood.
+    """
+    if options.file is not None:
+        return options.file
+    if not options.backing:
+        raise ConfigError(
+            "no sample model; mend: --model sample.yaml, or --layer 'film thickness=10:800 sld=0:10 "
+            "roughness=0:30' --backing 'sld=2.07 roughness=0:10'"
+        )
+    sample = {
+        "fronting": _medium(options.fronting, "--fronting"),
+        "layers": [_layer(text) for text in options.layers],
+        "backing": _medium(options.backing, "--backing"),
+    }
+    return yaml.safe_dump(dict(_pair(word, "--set") for word in options.rest) | {"sample": sample})
+
+
+def _medium(text: str, option: str) -> dict[str, Any]:
+    return dict(_pair(word if "=" in word else f"sld={word}", option) for word in text.split())
+
+
+def _layer(text: str) -> dict[str, Any]:
+    words = text.split()
+    name = {"name": words.pop(0)} if words and "=" not in words[0] else {}
+    return name | dict(_pair(word, "--layer") for word in words)
+
+
+def _pair(word: str, option: str) -> tuple[str, Any]:
+    key, _, value = word.partition("=")
+    if not value:
+        raise ConfigError(f"{option}: found '{word}'; mend: key=number or key=low:high")
+    return key, _value(value, word, option)
+
+
+def _value(text: str, word: str, option: str) -> Any:
+    if text.replace("_", "").replace(".", "").isalpha():
+        return text
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        raise ConfigError(f"{option}: found '{word}'; mend: key=number or key=low:high") from None
+    return numbers[0] if len(numbers) == 1 else numbers
