@@ -44,7 +44,8 @@ def main() -> None:
         first, second = analyse(Path(name)), analyse(Path(name))
     print(table(first, Result)[["target", "target_sigma", "chi2", "outcome"]].tail())
     assert [doc["uid"] for _, doc in first] == [doc["uid"] for _, doc in second]
-    assert table(first, Result).equals(table(second, Result))
+    clocks = ["queue_seconds", "compute_seconds"]
+    assert table(first, Result).drop(columns=clocks).equals(table(second, Result).drop(columns=clocks))
     print("a second replay gives the same uids and the same values")
 
 

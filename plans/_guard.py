@@ -11,6 +11,7 @@ from bluesky.protocols import Movable, Status, Stoppable
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
+from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "attenuator_first", "within"]
 
@@ -143,10 +144,9 @@ def _device_check(device: Any, value: float) -> Verdict:
     check = getattr(device, "check_value", None)
     if check is None or inspect.iscoroutinefunction(check):
         return ACCEPTED
-    try:
-        check(value)
-    except Exception as error:  # noqa: BLE001  whatever a device raises here, it says no
-        return Verdict("device", f"{_name(device)} refuses {value:g}: {error}")
+    said = guarded(check, value)
+    if isinstance(said, Broken):  # whatever a device raises here, it says no
+        return Verdict("device", f"{_name(device)} refuses {value:g}: {said.error}")
     return ACCEPTED
 
 

@@ -16,6 +16,7 @@ from skyloop.plans._course import (
     Stop,
 )
 from skyloop.plans._guard import ACCEPTED, Verdict, within
+from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = ["REFUSED", "REFUSED_AGAIN", "Asked", "Facts", "Settled", "known", "propose", "settle"]
 
@@ -82,10 +83,9 @@ class Settled:
 
 def propose(policy: Policy, results: Sequence[Any], situation: Situation) -> Asked:
     """Ask the policy; one that raises is a bug, which must not cost the measurement."""
-    try:
-        choice: Any = policy(results, situation)
-    except Exception as error:  # noqa: BLE001  recorded in the decision; the fixed scan goes on
-        return Asked(error=f"{type(error).__name__}: {error}")
+    choice: Any = guarded(policy, results, situation)
+    if isinstance(choice, Broken):  # recorded in the decision; the fixed scan goes on
+        return Asked(error=choice.reason)
     if not isinstance(choice, Choice) or not _holds_an_action(choice):
         return Asked(error=f"the policy returned {choice!r}, which is no choice")
     return Asked(choice)

@@ -80,14 +80,12 @@ def _pair(word: str, option: str) -> tuple[str, Any]:
     key, _, value = word.partition("=")
     if not value:
         raise ConfigError(f"{option}: found '{word}'; mend: key=number or key=low:high")
-    return key, _value(value, word, option)
+    return key, _value(value)
 
 
-def _value(text: str, word: str, option: str) -> Any:
-    if text.replace("_", "").replace(".", "").isalpha():
-        return text
+def _value(text: str) -> Any:
     try:
         numbers = [float(part) for part in text.split(":")]
     except ValueError:
-        raise ConfigError(f"{option}: found '{word}'; mend: key=number or key=low:high") from None
+        return text  # a name, such as that of the target; the model says what is wrong if it should be none
     return numbers[0] if len(numbers) == 1 else numbers

@@ -46,7 +46,7 @@ class Mixture:
         inside = np.all((hills >= 0.0) & (hills <= 1.0), axis=1)
         kept = inside.mean()
         total = self.flat + (1.0 - self.flat) * kept
-        wanted = int(round(count * self.flat / total))
+        wanted = round(count * self.flat / float(total))
         flat = from_prior(wanted, hills.shape[1], rng).points
         points = np.concatenate([flat, hills[inside][: count - wanted]])
         weight = np.where(

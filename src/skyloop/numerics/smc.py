@@ -74,7 +74,7 @@ class Sampler:
     """Metropolis moves after a resampling, at least."""
 
     most_moves: int = 10
-    """Metropolis moves after a resampling, at most; they end when the particles have moved once on average."""
+    """Metropolis moves after a resampling, at most; they end when particles have moved once on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,7 @@ def bridge(
         Particles that represent the target; `log_evidence` has grown by log(Z_target / Z_base).
     """
     sampler = sampler or Sampler()
-    leg = _Leg(
-        ensemble.points, pair(ensemble.points), ensemble.log_weight, ensemble.log_evidence, 0.0
-    )
+    leg = _Leg(ensemble.points, pair(ensemble.points), ensemble.log_weight, ensemble.log_evidence, 0.0)
     while leg.share < 1.0:
         leg = _advanced(leg, sampler)
         if leg.share < 1.0 or len(leg.points) > sampler.size:
@@ -129,9 +127,7 @@ def bridge(
 def resampled(ensemble: Ensemble, rng: np.random.Generator, size: int) -> Ensemble:
     """`size` particles of equal weight, drawn by systematic resampling."""
     chosen = _systematic(ensemble.log_weight, rng, size)
-    return replace(
-        ensemble, points=ensemble.points[chosen], log_weight=np.full(size, -np.log(size))
-    )
+    return replace(ensemble, points=ensemble.points[chosen], log_weight=np.full(size, -np.log(size)))
 
 
 def merged(first: Ensemble, second: Ensemble) -> Ensemble:
@@ -171,9 +167,7 @@ def _advanced(leg: _Leg, sampler: Sampler) -> _Leg:
     raw = leg.log_weight + step * slope
     total = float(logsumexp(raw))
     share = 1.0 if step >= 1.0 - leg.share else leg.share + step
-    return replace(
-        leg, log_weight=raw - total, log_evidence=leg.log_evidence + total, share=share
-    )
+    return replace(leg, log_weight=raw - total, log_evidence=leg.log_evidence + total, share=share)
 
 
 def _longest_step(leg: _Leg, slope: FloatArray, least: float) -> float:
@@ -225,14 +219,10 @@ def _accepted(
     threshold = np.log1p(-rng.random(len(proposal)))
     accept = _along(values, leg.share) - leg.density > threshold
     points = np.where(accept[:, None], proposal, leg.points)
-    return replace(leg, points=points, pair=np.where(accept, values, leg.pair)), float(
-        accept.mean()
-    )
+    return replace(leg, points=points, pair=np.where(accept, values, leg.pair)), float(accept.mean())
 
 
-def _steps(
-    donors: FloatArray, root: FloatArray, scale: float, rng: np.random.Generator
-) -> FloatArray:
+def _steps(donors: FloatArray, root: FloatArray, scale: float, rng: np.random.Generator) -> FloatArray:
     """Half the particles step along the difference of two others, half along the covariance."""
     count, dims = donors.shape
     first, second = rng.integers(count, size=(2, count))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from skyloop.engines import Engine
+from skyloop.numerics.threads import one_thread
 from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = ["Batches", "LocalRunner", "Runner", "key_of"]
@@ -53,11 +54,13 @@ class LocalRunner:
 
     def step(self, run_uid: str, batches: Batches) -> Any:
         """Fold the batches that are new since the last call; return the last result."""
-        return guarded(self._fold, run_uid, batches)
+        with one_thread():
+            return guarded(self._fold, run_uid, batches)
 
     def finish(self, run_uid: str, batches: Batches) -> Any:
         """Fold what is new, then ask the engine for its final word."""
-        return guarded(self._finish, run_uid, batches)
+        with one_thread():
+            return guarded(self._finish, run_uid, batches)
 
     def forget(self, run_uid: str) -> None:
         """Drop the state of a run."""

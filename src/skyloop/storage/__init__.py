@@ -1,0 +1,1 @@
+"""Where runs are kept and read back: JSON lines, msgpack files, Tiled and databroker."""

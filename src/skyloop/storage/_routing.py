@@ -1,0 +1,55 @@
+"""Which run a document belongs to, when the documents of several runs come interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from event_model import unpack_datum_page, unpack_event_page
+
+__all__ = ["Document", "Routes", "singles"]
+
+Document = tuple[str, dict[str, Any]]
+"""A name such as `"event"` and the document."""
+
+_PARENTS = ("run_start", "descriptor", "resource", "stream_resource")
+
+
+class Routes:
+    """Remembers what belongs to what: events name their descriptor only, and that names the run."""
+
+    def __init__(self) -> None:
+        self._run_of: dict[str, str] = {}
+
+    def of(self, name: str, doc: Mapping[str, Any]) -> str | None:
+        """Uid of the run; None when the document refers to something that did not come.
+
+        >>> routes = Routes()
+        >>> routes.of("start", {"uid": "r"}), routes.of("event", {"descriptor": "d"})
+        ('r', None)
+        """
+        uid = str(doc.get("uid", ""))
+        if name == "start":
+            return self._learn(uid, uid)
+        if "run_start" in doc and name != "stop":
+            return self._learn(uid, str(doc["run_start"]))
+        parents = (doc.get(key) for key in _PARENTS)
+        return self._run_of.get(str(next((uid for uid in parents if uid), "")))
+
+    def forget(self, run: str) -> None:
+        """Drop all that is known of a run that has stopped."""
+        self._run_of = {uid: owner for uid, owner in self._run_of.items() if owner != run}
+
+    def _learn(self, uid: str, run: str) -> str:
+        self._run_of[uid] = run
+        return run
+
+
+def singles(name: str, doc: dict[str, Any]) -> Iterator[Document]:
+    """Events and datums one by one; any other document as it is."""
+    if name == "event_page":
+        yield from (("event", dict(event)) for event in unpack_event_page(doc))  # pyright: ignore[reportArgumentType]
+    elif name == "datum_page":
+        yield from (("datum", dict(datum)) for datum in unpack_datum_page(doc))  # pyright: ignore[reportArgumentType]
+    else:
+        yield name, doc

@@ -1,0 +1,55 @@
+"""Runs in files: found by their start documents, read when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from skyloop.errors import DataError
+from skyloop.storage._routing import Document, Routes
+from skyloop.storage.jsonl import read_jsonl
+from skyloop.storage.packed import read_packed
+
+__all__ = ["FILE_KINDS", "StoredRun", "runs_of_files"]
+
+StoredRun = tuple[str, dict[str, Any], Callable[[], Iterator[Document]]]
+"""Uid, start document, and what reads all documents."""
+
+_START = b'"start"'
+
+_READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+    ".jsonl": read_jsonl,
+    ".msgpack": read_packed,
+}
+FILE_KINDS = tuple(_READERS)
+
+
+def runs_of_files(paths: Iterable[Path]) -> Iterator[StoredRun]:
+    """All runs in these files, file by file.
+
+    Raises:
+        DataError: a file is of no known kind or damaged.
+    """
+    for path in paths:
+        reader = _READERS.get(path.suffix)
+        if reader is None:
+            raise DataError(
+                f"{path} is of no kind that holds runs; "
+                f"mend: give a file that ends in {' or '.join(FILE_KINDS)}"
+            )
+        yield from _runs_of(path, reader)
+
+
+def _runs_of(path: Path, reader: Callable[[Path], Iterator[Document]]) -> Iterator[StoredRun]:
+    """Every start document of a file; the rest is read again later, run by run."""
+    documents = read_jsonl(path, containing=_START) if reader is read_jsonl else reader(path)
+    for name, doc in documents:
+        if name == "start":
+            yield str(doc.get("uid", "")), doc, partial(_of_run, path, reader, doc.get("uid", ""))
+
+
+def _of_run(path: Path, reader: Callable[[Path], Iterator[Document]], uid: str) -> Iterator[Document]:
+    routes = Routes()
+    return ((name, doc) for name, doc in reader(path) if routes.of(name, doc) == uid)

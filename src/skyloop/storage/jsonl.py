@@ -1,0 +1,216 @@
+"""Runs as JSON lines: one file per run, one document per line, in the dialect of Bluesky's own writer.
+
+A line is `{"name": "event", "doc": {...}}`. NaN and infinities are written as the bare words `NaN` and
+`Infinity`, as Bluesky's writer does: Python reads them back exactly, and a `null` in their place would turn a
+number into nothing. A reader of strict JSON has to replace these words first.
+
+Lines go straight into `<uid>.jsonl`, whole and flushed, so that a running analysis can be watched and a
+process that dies loses nothing it had written. Only a run whose file is there already is written beside it,
+to `<uid>.jsonl.again`, and compared at its stop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
+
+import numpy as np
+
+from skyloop.errors import DataError, SkyloopError, StorageError
+from skyloop.storage._routing import Document, Routes
+from skyloop.storage.digest import digest
+
+__all__ = ["JsonlDocuments", "JsonlWriter", "json_line", "read_jsonl"]
+
+_LONGEST_LINE = 256 * 1024 * 1024
+
+
+def json_line(name: str, doc: dict[str, Any]) -> bytes:
+    r"""One line of a file, with its line feed.
+
+    >>> json_line("event", {"data": {"x": np.array([1.0, np.nan])}})
+    b'{"name": "event", "doc": {"data": {"x": [1.0, NaN]}}}\n'
+    """
+    return json.dumps({"name": name, "doc": doc}, default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no place in a document")
+
+
+class JsonlWriter:
+    """A callback that writes each run into its own file of a folder; runs may come interleaved.
+
+    Writing a run again is a success when its content is that of the file (see `digest`). A file without a
+    stop document is replaced when the run comes again as a whole.
+
+    Raises:
+        StorageError: the folder cannot be written, or the run is there with other content. The rest of that
+            run is then passed over; other runs go on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._routes = Routes()
+        self._open: dict[str, _Put] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make the folder {folder}: {error}") from error
+
+    def path(self, run: str) -> Path:
+        """The file of a run."""
+        return self._folder / f"{run}.jsonl"
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        """Write one document."""
+        run = self._routes.of(name, doc) or ""
+        if name != "start" and run not in self._open:
+            return  # of a run that failed, or whose start went elsewhere
+        try:
+            self._add(run, name, doc)
+        except (SkyloopError, OSError, TypeError) as error:
+            self._drop(run)
+            raise StorageError(f"run {run} is not written to {self.path(run)}: {error}") from error
+        if name == "stop":
+            self._drop(run)
+
+    def _add(self, run: str, name: str, doc: dict[str, Any]) -> None:
+        if name != "start":
+            self._open[run].add(name, doc)
+        elif run not in self._open:  # else the same start, delivered once more
+            self._open[run] = _Put(self.path(_safe(run)))
+            self._open[run].add(name, doc)
+
+    def close(self) -> None:
+        """Close the files of runs that have not stopped."""
+        for run in list(self._open):
+            self._drop(run)
+
+    def _drop(self, run: str) -> None:
+        if put := self._open.pop(run, None):
+            put.close()
+        self._routes.forget(run)
+
+
+def _safe(uid: str) -> str:
+    if not uid or Path(uid).name != uid or uid.startswith("."):
+        raise StorageError(f"uid {uid!r} cannot be the name of a file; mend: use a uuid")
+    return uid
+
+
+class _Put:
+    """One run on its way into its file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._again = path.exists()
+        self._target = path.with_suffix(".jsonl.again") if self._again else path
+        self._file: BinaryIO = self._target.open("wb")
+
+    def add(self, name: str, doc: dict[str, Any]) -> None:
+        self._file.write(json_line(name, doc))
+        self._file.flush()
+        if name == "stop" and self._again:
+            self._settle()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _settle(self) -> None:
+        """Absorb a repetition; replace what was never finished; refuse what differs."""
+        self._file.close()
+        stored, again = digest(read_jsonl(self.path)), digest(read_jsonl(self._target))
+        if not stored.complete:
+            self._target.replace(self.path)
+            return
+        self._target.unlink()
+        if stored.hexdigest() != again.hexdigest():
+            raise StorageError(
+                "the file holds this run with other content; mend: keep both by writing to another folder, "
+                "or move the old file away"
+            )
+
+
+def read_jsonl(path: Path, *, longest_line: int = _LONGEST_LINE, containing: bytes = b"") -> JsonlDocuments:
+    """Documents of a file, read as they are asked for; both dialects of JSON lines are understood.
+
+    Besides `{"name": ..., "doc": ...}` that is `["name", {...}]`, the dialect of suitcase. A last line that
+    was torn off in the middle is passed over and told in `notes`.
+
+    Args:
+        path: the file.
+        longest_line: bytes of a line that no document exceeds.
+        containing: pass over lines without these bytes unread, to find start documents quickly.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not a document; says file, line and the mend.
+    """
+    return JsonlDocuments(path, longest_line, containing)
+
+
+class JsonlDocuments:
+    """An iterator over the documents of one file."""
+
+    notes: tuple[str, ...]
+    """What was passed over; complete when the iteration has ended."""
+
+    def __init__(self, path: Path, longest_line: int, containing: bytes) -> None:
+        self.notes = ()
+        self._path = path
+        self._longest = longest_line
+        self._containing = containing
+        self._documents = self._read()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Document:
+        return next(self._documents)
+
+    def _read(self) -> Iterator[Document]:
+        try:
+            with self._path.open("rb") as file:
+                yield from self._lines(file)
+        except OSError as error:
+            raise DataError(f"cannot read {self._path}: {error}") from error
+
+    def _lines(self, file: BinaryIO) -> Iterator[Document]:
+        number = 0
+        while line := file.readline(self._longest):
+            number += 1
+            if len(line) == self._longest and not line.endswith(b"\n"):
+                raise DataError(
+                    f"{self._path}, line {number} is longer than {self._longest} bytes; "
+                    "mend: read it with a larger longest_line if the file is yours"
+                )
+            if line.isspace() or self._containing not in line:
+                continue
+            if document := self._document(line, number):
+                yield document
+
+    def _document(self, line: bytes, number: int) -> Document | None:
+        try:
+            return _parsed(line)
+        except (ValueError, RecursionError) as error:
+            if not line.endswith(b"\n"):
+                self.notes += (f"{self._path}, line {number} is torn off and was passed over",)
+                return None
+            raise DataError(
+                f"{self._path}, line {number} is not a document: {error}; "
+                "mend: delete that line, or read the run from another store"
+            ) from error
+
+
+def _parsed(line: bytes) -> Document:
+    match json.loads(line):
+        case {"name": str(name), "doc": dict(doc)}:
+            return name, cast("dict[str, Any]", doc)
+        case [str(name), dict(doc)]:
+            return name, cast("dict[str, Any]", doc)
+        case _:
+            raise ValueError('neither {"name": ..., "doc": ...} nor ["name", {...}]')
