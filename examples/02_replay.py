@@ -9,6 +9,7 @@ from bluesky.plans import scan
 
 from skyloop.callbacks import Options
 from skyloop.callbacks.reflectometry import reflectometry
+from skyloop.documents.run import NamedDocument
 from skyloop.engines.reflectometry import Result
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.export import table
@@ -26,8 +27,8 @@ def measure(folder: Path) -> None:
     store.close()
 
 
-def analyse(folder: Path) -> list[tuple[str, dict]]:
-    documents: list[tuple[str, dict]] = []
+def analyse(folder: Path) -> list[NamedDocument]:
+    documents: list[NamedDocument] = []
     with (
         reflectometry(MODEL, options=Options(executor="inline")) as analysis,
         open_source(str(folder)) as runs,

@@ -6,11 +6,14 @@ from beamline import MODEL, simulated
 from bluesky import RunEngine
 
 from skyloop.callbacks.reflectometry import reflectometry
+from skyloop.documents.run import NamedDocument
 from skyloop.plans import adaptive_reflectivity, verify
 
 
-def measure(mode: str) -> tuple[dict[str, Any], list, list]:
-    devices, raw, analysed = simulated(), [], []
+def measure(mode: str) -> tuple[dict[str, Any], list[NamedDocument], list[NamedDocument]]:
+    devices = simulated()
+    raw: list[NamedDocument] = []
+    analysed: list[NamedDocument] = []
     RE: Any = RunEngine(call_returns_result=True)
     RE.subscribe(lambda name, doc: raw.append((name, doc)))
     with reflectometry(MODEL) as analysis:

@@ -26,7 +26,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_the_wheel_holds_callbacks_and_plans(built: Path) -> None:
-    names = zipfile.ZipFile(next(built.glob("*.whl"))).namelist()
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        names = archive.namelist()
     for needed in NEEDED:
         assert f"skyloop/{needed}" in names
     assert "skyloop/py.typed" in names
@@ -35,7 +36,8 @@ def test_the_wheel_holds_callbacks_and_plans(built: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_sdist_holds_callbacks_and_plans(built: Path) -> None:
-    names = tarfile.open(next(built.glob("*.tar.gz"))).getnames()
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
     for needed in NEEDED:
         assert any(name.endswith(f"src/skyloop/{needed}") for name in names)
 

@@ -107,10 +107,10 @@ def _keep_to_the_values(axes: Axes, plot: Plot) -> None:
 def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
     if curve.y_sigma.size:
         axes.errorbar(
-            curve.x, curve.y, curve.y_sigma, fmt=".", ms=4, lw=0.8, color=_POINTS, label=curve.label
+            curve.x, curve.y, curve.y_sigma, fmt=".", ms=4, lw=0.8, color=_POINTS, zorder=2, label=curve.label
         )
     else:
-        axes.plot(curve.x, curve.y, lw=1.4, color=next(colours), label=curve.label)
+        axes.plot(curve.x, curve.y, lw=1.4, zorder=3, color=next(colours), label=curve.label)
 
 
 def _draw_trace(axes: Axes, trace: Trace) -> None:

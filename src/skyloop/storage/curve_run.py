@@ -55,8 +55,8 @@ def _completed(curve: Curve, path: Path, options: CurveOptions) -> Curve:
     if np.isnan(curve.reflectivity_sigma).all():
         if not options.relative_sigma > 0:
             raise DataError(
-                f"{path}: has no column with the error of the reflectivity; mend: --relative-sigma 0.05, or another "
-                "honest relative error"
+                f"{path}: has no column with the error of the reflectivity; "
+                "mend: --relative-sigma 0.05, or another honest relative error"
             )
         curve = replace(curve, reflectivity_sigma=options.relative_sigma * np.abs(curve.reflectivity))
     if options.relative_resolution > 0:
