@@ -79,9 +79,7 @@ def test_an_update_equals_an_inference_on_all_data():
     precision = np.linalg.inv(ROOT @ ROOT.T) + np.eye(3) / 0.03**2
     shift = np.linalg.solve(precision, np.full(3, 0.02) / 0.03**2)
     np.testing.assert_allclose(np.mean(means, axis=0), CENTRE + shift, atol=0.002)
-    np.testing.assert_allclose(
-        np.mean(spreads, axis=0), np.sqrt(np.diag(np.linalg.inv(precision))), rtol=0.1
-    )
+    np.testing.assert_allclose(np.mean(spreads, axis=0), np.sqrt(np.diag(np.linalg.inv(precision))), rtol=0.1)
 
 
 def test_an_update_that_says_nothing_changes_nothing():

@@ -102,19 +102,20 @@ class Data:
         expected = self.expected(reflectivity)
         return (self.value - expected) / np.sqrt(self.spread(expected))
 
+    def squares(self, reflectivity: FloatArray) -> FloatArray:
+        """Sum of squared residuals [p] of each model curve [p, n]."""
+        return (self.residuals(reflectivity) ** 2).sum(axis=-1)
+
     def tail(self, reflectivity: FloatArray) -> FloatArray:
         """Probability [p] that data drawn from each model curve [p, n] fit it worse than the real data.
 
         The sum of squared residuals is taken as gamma distributed with its exact mean m and its exact
         variance sum(2 + 6 f^2 + 1/V): few counts spread it wider than chi-squared.
         """
-        expected = self.expected(reflectivity)
-        spread = self.spread(expected)
-        total = ((self.value - expected) ** 2 / spread).sum(axis=-1)
-        counted = np.isnan(self.variance)
-        excess = np.where(counted, 6.0 * self.systematic**2 + 1.0 / spread, 0.0)
-        scale = (2.0 + excess).sum(axis=-1) / len(self)
-        return gammaincc(len(self) / scale, total / scale)
+        spread = self.spread(self.expected(reflectivity))
+        excess = np.where(np.isnan(self.variance), 6.0 * self.systematic**2 + 1.0 / spread, 0.0)
+        scale = (2.0 + excess).sum(axis=-1) / (2.0 * len(self))
+        return gammaincc(0.5 * len(self) / scale, 0.5 * self.squares(reflectivity) / scale)
 
 
 def gather(frame: Frame, *, systematic: float, tolerance: float) -> Data:

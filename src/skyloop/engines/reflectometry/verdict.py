@@ -1,0 +1,74 @@
+"""What a result says of itself: its outcome, the reason, and whether a second inference confirms it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from skyloop.engines.reflectometry.assess import Assessment
+from skyloop.errors import Outcome
+
+__all__ = ["Verdict", "agree", "carried", "settled"]
+
+_AGREEMENT = 3.0
+_MOST_OTHER_MASS = 0.01
+"""Another value of the target may be this probable before it must be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an analysis ended."""
+
+    outcome: Outcome = Outcome.OK
+    """How it ended."""
+    reason: str = ""
+    """Why, unless it is `ok`."""
+    confirmed: bool = False
+    """True when an independent inference agrees and the model fits."""
+    z: float = float("nan")
+    """Difference of the two inferences in standard deviations; NaN when there was one only."""
+
+
+def carried(found: Assessment, z: float) -> Verdict:
+    """Verdict on a posterior whose last check found a difference z, or was not made or failed (NaN)."""
+    doubt = _doubt(found)
+    outcome = Outcome.DEGRADED if doubt else Outcome.OK
+    return Verdict(outcome, doubt, confirmed=not (math.isnan(z) or _is_wrong(found)), z=z)
+
+
+def settled(found: Assessment, pair: tuple[Assessment, Assessment]) -> Verdict:
+    """Verdict on what was settled from two independent inferences."""
+    z = _difference(*pair)
+    if agree(*pair) or found.is_misfit:
+        return carried(found, z)
+    reason = (
+        f"two independent inferences give {pair[0].target:.5g} and {pair[1].target:.5g}; "
+        "the more probable one is told"
+    )
+    return Verdict(Outcome.DEGRADED, reason, z=z)
+
+
+def agree(first: Assessment, other: Assessment) -> bool:
+    """True when two estimates of the target are less than 3 standard deviations apart."""
+    return abs(_difference(first, other)) < _AGREEMENT
+
+
+def _difference(first: Assessment, other: Assessment) -> float:
+    variance = 0.5 * (first.target_sigma**2 + other.target_sigma**2)
+    return (other.target - first.target) / variance**0.5
+
+
+def _is_wrong(found: Assessment) -> bool:
+    return found.is_misfit or found.is_overfit or found.other_mass >= _MOST_OTHER_MASS
+
+
+def _doubt(found: Assessment) -> str:
+    if found.is_misfit:
+        return f"model does not describe the data (chi2 = {found.chi2:.3g}, p = {found.p_value:.1g})"
+    if found.is_overfit:
+        return f"data scatter less than their errors say (chi2 = {found.chi2:.2g})"
+    if found.other_mass >= _MOST_OTHER_MASS:
+        return f"{found.other_target:.5g} is possible too (probability {found.other_mass:.2g})"
+    if found.edge:
+        return f"target is at the {found.edge} end of its range; mend: widen the range"
+    return ""
