@@ -108,9 +108,15 @@ NEUTRONS = Instrument(
     shortest=10.0,
     budget=2e4,
 )
-X_RAYS = replace(
-    NEUTRONS,
-    config=replace(NEUTRONS.config, target_sigma=0.2, q_grid=QGrid(0.02, 0.6, 146)),
+X_RAYS = Instrument(
+    Config(
+        Sample(layers=(replace(_FILM, sld=(6.0, 16.0)),), backing=replace(_SILICON, sld=20.1)),
+        background=(1e-8, 1e-7),
+        target="film.thickness",
+        target_sigma=0.2,
+        systematic=_FLOOR,
+        q_grid=QGrid(0.02, 0.6, 146),
+    ),
     flux=1e6,
     growth=0.0,
     settle=0.2,

@@ -6,9 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self, get_type_hints
 from uuid import NAMESPACE_URL, uuid5
 
-from bluesky import plan_stubs as bps
-from bluesky import preprocessors as bpp
-from bluesky.utils import MsgGenerator
+from bluesky.utils import Msg, MsgGenerator
 from event_model import DataKey
 
 from skyloop.errors import DocumentError
@@ -185,17 +183,14 @@ def _data_key(name: str, kind: type) -> DataKey:
 def write_decision(device: Decisions, record: DecisionRecord) -> MsgGenerator[None]:
     """Write a decision as an event, and set a checkpoint: a resumed plan neither repeats nor forgets it."""
     device.put(record)
-
-    def read() -> MsgGenerator[None]:
-        yield from bps.create(STREAM)
-        yield from bps.read(device)
-
-    def drop(error: Exception) -> MsgGenerator[None]:
-        yield from bps.drop()
-        raise error
-
-    yield from bpp.contingency_wrapper(read(), except_plan=drop)
+    # bare messages: each stub of bluesky writes down its call stack, which costs more than the message
+    try:
+        yield Msg("create", name=STREAM)
+        yield Msg("read", device)
+    except Exception:
+        yield Msg("drop")
+        raise
     # an abort reaches the plan after its last message was carried out: what is to be saved now is saved
     device.written = record
-    yield from bps.save()
-    yield from bps.checkpoint()
+    yield Msg("save")
+    yield Msg("checkpoint")

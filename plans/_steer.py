@@ -11,7 +11,7 @@ from typing import Any
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from bluesky.protocols import Movable, Readable
-from bluesky.utils import MsgGenerator, RunEngineControlException, short_uid
+from bluesky.utils import Msg, MsgGenerator, RunEngineControlException, short_uid
 
 from skyloop.documents.inbox import Analysis, Inbox
 from skyloop.errors import ConfigError, RefusedError
@@ -252,7 +252,7 @@ class _Loop:
             yield from self._move(action)
             readings = yield from bps.trigger_and_read(self._instrument.readable, STREAM)
             # the point is measured: a resumed plan waits for its result again, and does not repeat it
-            yield from bps.checkpoint()
+            yield Msg("checkpoint")
         except RefusedError:
             self._refused = REFUSED_AGAIN if self._refused else REFUSED
             return
@@ -262,10 +262,10 @@ class _Loop:
 
     def _move(self, action: Action) -> MsgGenerator[None]:
         group = short_uid("steer")
-        yield from bps.abs_set(self._axis, float(action.position), group=group)
+        yield Msg("set", self._axis, float(action.position), group=group)
         for setting in self._settings:
-            yield from bps.abs_set(setting, float(action.count_time), group=group)
-        yield from bps.wait(group=group)
+            yield Msg("set", setting, float(action.count_time), group=group)
+        yield Msg("wait", None, group=group)
 
     def _assure(self) -> None:
         """Asked by the devices themselves, each time that they are set."""

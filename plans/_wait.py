@@ -2,8 +2,7 @@
 
 import asyncio
 
-from bluesky import plan_stubs as bps
-from bluesky.utils import MsgGenerator
+from bluesky.utils import Msg, MsgGenerator
 
 from skyloop.documents.inbox import Analysis, Inbox, Key
 
@@ -33,7 +32,7 @@ def wait_result(inbox: Inbox, key: Key, timeout: float) -> MsgGenerator[Analysis
             _ = finished.cancelled() or finished.exception()
 
     try:
-        yield from bps.wait_for([waiter])
+        yield Msg("wait_for", None, [waiter])
     except BaseException:  # abort, stop and halt: nobody will ask for this result any more
         inbox.future(key).cancel()
         raise
