@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench examples docs-figures clean help
+.PHONY: help demo test check bench examples clean
 
 help:
 	@echo "make demo   simulated reflectometer, live analysis, adaptive plan, storage, replay (about a minute)"
@@ -47,8 +47,10 @@ examples: $(VENV)/.dev
 	for script in examples/[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.reflectometry --json benchmarks-reflectometry.json
-	$(BIN)/python -m benchmarks.loop --json benchmarks-loop.json
+	mkdir -p build
+	$(BIN)/python -m benchmarks.reflectometry --json build/reflectometry.json
+	$(BIN)/python -m benchmarks.loop --json build/loop.json
+	$(BIN)/python -m benchmarks.report build/reflectometry.json build/loop.json > docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis

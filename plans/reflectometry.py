@@ -271,7 +271,7 @@ def adaptive_reflectivity(
     max_dose: float | None = None,
     max_step: float | None = None,
     systematic: float = 0.01,
-    exploration: float = 0.15,
+    exploration: float = 0.1,
     seed: int = 0,
     mode: Literal["shadow", "advise", "confirm", "auto"] = "auto",
     approval: Any = "",

@@ -263,7 +263,7 @@ POLICY = GainPerSecond(
     move_overhead=1.0,
     move_per_unit=10.0,
     systematic=0.01,
-    exploration=0.15,
+    exploration=0.1,
 )
 GRID = np.linspace(0.005, 0.25, 50)
 SEEDS = tuple(Action(float(q), 1.0) for q in np.linspace(0.01, 0.2, 8))
@@ -312,7 +312,7 @@ def test_it_never_leaves_its_range_although_the_analysis_offers_more() -> None:
 
 def test_the_share_of_exploration_is_what_was_asked_for() -> None:
     explored = [exploring(POLICY([result()], situation(n, seed))) for n in range(50) for seed in range(40)]
-    expected, deviation = 0.15, math.sqrt(0.15 * 0.85 / len(explored))
+    expected, deviation = 0.1, math.sqrt(0.1 * 0.9 / len(explored))
     assert abs(np.mean(explored) - expected) < 4 * deviation
 
 

@@ -98,6 +98,10 @@ def node_groups(q: Tensor, q_sigma: Tensor, slabs: Slabs) -> Iterator[tuple[Tens
         to one over m.
     """
     centre = q + _shared(slabs.q_offset)[:, None]
+    if not bool(q_sigma.any()):  # nothing to smear: no need to look for edges and fringes either
+        for at in _blocks(torch.ones_like(q, dtype=torch.bool), len(slabs)):
+            yield at, centre[:, at, None], q.new_ones(1)
+        return
     width = q_sigma * _shared(slabs.resolution)[:, None]
     edges = _edges(slabs)
     wide, needed = _near_edge(centre, width, edges), _needed(centre, width, edges, slabs)

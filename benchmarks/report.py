@@ -1,0 +1,65 @@
+"""`python -m benchmarks.report FILE.json ...`: figures as a page for the documentation."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["page"]
+
+_PACKAGES = ("skyloop", "torch", "numpy", "scipy", "bluesky", "event-model", "refnx", "reflectorch", "tiled")
+
+
+def page(files: list[Path]) -> str:
+    """All figures of the files as one Markdown page."""
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench` (full runs), nothing else running; "
+        f"{_machine()}.",
+        "",
+        ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
+        "",
+        "| figure | skyloop | peer | goal | unit | peer is | reached |",
+        "|---|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _machine() -> str:
+    cores, python = torch.get_num_threads(), platform.python_version()
+    return f"{cores} cores, {platform.machine()}, Python {python}, no GPU"
+
+
+def _line(row: dict[str, Any]) -> str:
+    higher = row["higher_is_better"]
+    value, goal = row["value"], row["goal"]
+    reached = value is not None and (value >= goal if higher else value <= goal)
+    peer = f"{row['peer']} {row['peer_version']}".strip()
+    cells = [
+        f"`{row['figure']}`",
+        _number(value),
+        _number(row["peer_value"]),
+        f"{'≥' if higher else '≤'} {_number(goal)}",
+        row["unit"],
+        peer,
+        "yes" if reached else "**no**",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page([Path(name) for name in sys.argv[1:]]))
