@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from event_model import DocumentNames, schema_validators
-from growth_series import growth_runs
+from examples.growth_series import growth_runs
 from stored_runs import analysis_run, essence, page_of, raw_run
 
 from skyloop.storage.digest import digest

@@ -12,13 +12,13 @@ from rich.markup import escape
 
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
-from skyloop.cli._show import show_facts
+from skyloop.cli._show import newest, show_facts
 from skyloop.documents.frames import Points
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
-from skyloop.errors import ConfigError, StorageError
+from skyloop.errors import ConfigError, DataError, StorageError
 from skyloop.figures.pen import draw, save
-from skyloop.runtime.sinks import Sink
+from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.jsonl import JsonlWriter
 
 __all__ = ["FileRequest", "analyze", "technique_named"]
@@ -47,18 +47,28 @@ def analyze(request: FileRequest, technique: str, model: ModelOptions, console: 
         raise ConfigError(
             f"technique '{technique}' reads no files; mend: use `skyloop replay` on its stored runs"
         )
+    if not request.file.is_file():
+        raise DataError(f"there is no file {request.file}; mend: check the path")
     config = chosen.load(model_text(model))
     documents, left_out = chosen.read_file(request.file, request.reading)
     if left_out:
         console.print(f"[yellow]left out:[/] {escape(left_out)}")
-    with console.status(f"analysing {request.file.name} ..."):
-        analysed = _analysed(chosen, config, documents, request.out)
+    with console.status(f"analysing {escape(request.file.name)} ...") as status:
+        store = Sink(JsonlWriter(request.out))
+        follow = newest(chosen, lambda news: status.update(f"{news}; now once more, from the prior ..."))
+        analysed = _analysed(chosen, config, documents, (store, follow))
     result = _summary(chosen, config, analysed)
     panels = chosen.panels(_frames(chosen, documents), result, config=config)
     show_facts(panels, console)
     figure = save(draw(panels), request.out / f"{request.file.stem}.png")
-    console.print(f"figure   {figure}\nraw run  {documents[0][1]['uid']}\nanalysis {analysed[0][1]['uid']}")
-    console.print(f"both as JSON lines in {request.out}")
+    raw, analysis = documents[0][1]["uid"], analysed[0][1]["uid"]
+    for line in (
+        f"figure   {figure}",
+        f"raw run  {raw}",
+        f"analysis {analysis}",
+        f"both as JSON lines in {request.out}",
+    ):
+        console.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def technique_named(name: str) -> Technique:
@@ -74,12 +84,13 @@ def technique_named(name: str) -> Technique:
 
 
 def _analysed(
-    technique: Technique, config: Any, documents: Sequence[NamedDocument], out: Path
+    technique: Technique, config: Any, documents: Sequence[NamedDocument], sinks: tuple[Sink, Callback]
 ) -> list[NamedDocument]:
     analysed: list[NamedDocument] = []
-    store = Sink(JsonlWriter(out))
+    store, follow = sinks
     with Analyzer(technique, config, Options(executor="inline")) as analysis:
         analysis.subscribe(lambda name, doc: analysed.append((name, doc)))
+        analysis.subscribe(follow)
         analysis.subscribe(store)
         for document in documents:
             store(*document)

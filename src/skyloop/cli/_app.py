@@ -40,7 +40,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for runs and figu
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Options that stand before the command; `main` reads `--debug` itself."""
+    """Options of every command; `main` reads `--debug` itself, wherever it stands."""
     # the arrays are small: a second thread costs more than it brings, and the other core measures
     torch.set_num_threads(1)
 
@@ -102,10 +102,11 @@ def replay(
 def simulate(
     out: Out = Path("skyloop-results"),
     plan: Annotated[str, typer.Option(help="fixed, stop_when_known or adaptive_reflectivity.")] = "fixed",
+    points: Annotated[int, typer.Option(help="Points of the fixed scan.", min=8)] = 122,
     seed: Annotated[int, typer.Option(help="Seed of the simulated instrument.")] = 7,
 ) -> None:
     """Measure on the simulated reflectometer and store the run as JSON lines, to try `replay` on."""
-    _simulate.simulate(out, plan, seed, Console())
+    _simulate.simulate(_simulate.Scan(plan, points, seed), out, Console())
 
 
 @app.command("techniques")
@@ -119,11 +120,12 @@ def list_techniques() -> None:
 
 def main() -> None:
     """Entry point of the `skyloop` command."""
-    debug = "--debug" in sys.argv
+    words = sys.argv[1:]
     try:
-        app()
+        app([word for word in words if word != "--debug"])  # wherever it stands, it is of the command line
     except SkyloopError as error:
-        if debug:
+        if "--debug" in words:
             raise
-        Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}")
+        # not wrapped: who pipes it, searches it or copies a path from it gets whole lines
+        Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None

@@ -10,7 +10,7 @@ import yaml
 
 from skyloop.errors import ConfigError
 
-__all__ = ["ModelOptions", "model_text"]
+__all__ = ["ModelOptions", "model_file", "model_text"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def model_text(options: ModelOptions) -> str | Path:
     <BLANKLINE>
 
     Raises:
-        ConfigError: neither a file nor a backing is given, or a text cannot be understood.
+        ConfigError: neither a file nor a backing is given, or both, or a text cannot be understood.
     """
     if options.file is not None:
-        return options.file
+        _refuse_both(options)
+        return model_file(options.file)
     if not options.backing:
         raise ConfigError(
             "no sample model; mend: --model sample.yaml, or --layer 'film thickness=10:800 sld=0:10 "
@@ -64,6 +65,25 @@ def model_text(options: ModelOptions) -> str | Path:
         "backing": _medium(options.backing, "--backing"),
     }
     return yaml.safe_dump(dict(_pair(word, "--set") for word in options.rest) | {"sample": sample})
+
+
+def model_file(path: Path) -> Path:
+    """The path, if there is a file.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--model: there is no file {path}; mend: check the path")
+    return path
+
+
+def _refuse_both(options: ModelOptions) -> None:
+    given = {"--layer": options.layers, "--backing": options.backing, "--set": options.rest}
+    both = [name for name, value in given.items() if value]
+    both += ["--fronting"] if options.fronting != ModelOptions.fronting else []
+    if both:
+        raise ConfigError(f"--model and {both[0]} are both given; mend: write it into {options.file}")
 
 
 def _medium(text: str, option: str) -> dict[str, Any]:

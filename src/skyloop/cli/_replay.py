@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from rich.table import Table
 
 from skyloop.callbacks import Analyzer, Options, Technique
 from skyloop.cli._analyze import technique_named
+from skyloop.cli._model import model_file
+from skyloop.cli._show import columns_of
 from skyloop.documents.run import NamedDocument
 from skyloop.errors import ConfigError, DataError, StorageError
 from skyloop.figures.pen import number
-from skyloop.plans import verify
+from skyloop.plans import VerifyReport, verify
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
 from skyloop.storage.replay import replay as play
@@ -66,11 +69,11 @@ def replay(request: Request, technique: str, model: Path | None, out: Path, cons
         runs = list(source)
         if not runs:
             raise DataError(f"{request.source}: no raw run fits; mend: give another --search, or none")
-        config = chosen.load(model) if model else _stored_config(chosen, source, runs)
+        config = chosen.load(model_file(model)) if model else _stored_config(chosen, source, runs)
         replayed = _replay_all(chosen, config, runs, out, console)
         console.print(_table(chosen, replayed))
         _print_speed(replayed, console)
-        console.print(f"analysis runs as JSON lines in {out}")
+        console.print(f"analysis runs as JSON lines in {escape(str(out))}", soft_wrap=True, highlight=False)
         if request.verify:
             _verify_all(source, replayed, console)
 
@@ -89,24 +92,24 @@ def _stored_config(technique: Technique, source: Source, runs: list[Run]) -> Any
 def _replay_all(
     technique: Technique, config: Any, runs: list[Run], out: Path, console: Console
 ) -> list[Replayed]:
-    store = Sink(JsonlWriter(out))
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("replaying", total=len(runs))
-        replayed: list[Replayed] = []
-        for run in runs:
-            replayed.append(_replay_one(technique, config, run, store))
-            progress.advance(task)
-    store.close()
+    store, documents = Sink(JsonlWriter(out)), list[NamedDocument]()
+    with (
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+        Analyzer(technique, config, Options(executor="inline")) as analysis,
+    ):
+        analysis.subscribe(store)
+        analysis.subscribe(lambda name, doc: documents.append((name, doc)))
+        replayed = [
+            _replay_one(run, analysis, documents)
+            for run in progress.track(runs, description=f"replaying {len(runs)} runs")
+        ]
     if store.failed:
         raise StorageError(f"{store.failed} documents were not written; the last: {store.last_failure}")
     return replayed
 
 
-def _replay_one(technique: Technique, config: Any, run: Run, store: Sink) -> Replayed:
-    documents: list[NamedDocument] = []
-    analysis = Analyzer(technique, config, Options(executor="inline"))
-    analysis.subscribe(store)
-    analysis.subscribe(lambda name, doc: documents.append((name, doc)))
+def _replay_one(run: Run, analysis: Analyzer, documents: list[NamedDocument]) -> Replayed:
+    documents.clear()
     began = time.perf_counter()
     report = play(run.documents(), [analysis])
     seconds = time.perf_counter() - began
@@ -115,8 +118,9 @@ def _replay_one(technique: Technique, config: Any, run: Run, store: Sink) -> Rep
 
 
 def _table(technique: Technique, replayed: list[Replayed]) -> Table:
-    heads = (f"{technique.name}_{hint}" for hint in technique.hints)
-    table = Table("run", "plan", "events", *heads, "outcome")
+    table = Table(title=technique.name, title_justify="left")
+    for head in ("run", "plan", "events", *columns_of(technique), "outcome"):
+        table.add_column(head, overflow="fold")
     for one in replayed:
         plan = escape(str(one.run.start.get("plan_name", "")))
         table.add_row(one.run.uid[:8], plan, str(one.events), *_cells(technique, one))
@@ -125,18 +129,21 @@ def _table(technique: Technique, replayed: list[Replayed]) -> Table:
 
 def _cells(technique: Technique, one: Replayed) -> list[str]:
     events = [doc for name, doc in one.analysis if name == "event"]
+    columns = columns_of(technique)
     if not events:
-        return [*[""] * len(technique.hints), "no frame"]
+        return [*[""] * len(columns), "no frame"]
     data = events[-1]["data"]
-    values = [number(float(data[f"{technique.name}_{hint}"])) for hint in technique.hints]
+    told = {hint: float(data[f"{technique.name}_{hint}"]) for hint in technique.hints}
+    values = [number(told[value], told.get(sigma, math.nan)) for value, sigma in columns.items()]
     reason = data[f"{technique.name}_reason"]
     return [*values, escape(f"{data[f'{technique.name}_outcome']} {reason}".strip())]
 
 
 def _print_speed(replayed: list[Replayed], console: Console) -> None:
     events, seconds = sum(r.events for r in replayed), sum(r.seconds for r in replayed)
-    rate = f"{events / seconds:.0f} events/s" if seconds else ""
-    console.print(f"{len(replayed)} runs, {events} events in {seconds:.1f} s, {rate}")
+    rate = f", {events / seconds:.3g} events/s" if seconds else ""
+    runs = "1 run" if len(replayed) == 1 else f"{len(replayed)} runs"
+    console.print(f"{runs}, {events} events in {seconds:.1f} s{rate}")
 
 
 def _verify_all(source: Source, replayed: list[Replayed], console: Console) -> None:
@@ -149,9 +156,7 @@ def _verify_all(source: Source, replayed: list[Replayed], console: Console) -> N
 
 
 def _verify_one(source: Source, one: Replayed, console: Console) -> list[str]:
-    stored = next(source.analyses_of(one.run.uid), None)
-    analysis = list(stored.documents()) if stored else list(one.analysis)
-    report = verify(one.run.documents(), analysis)
+    report = _best_report(source, one)
     word = "[green]verified[/]" if report.verified else "[red]not verified[/]"
     console.print(f"run {one.run.uid[:8]}: {report.decisions} decisions {word}")
     lines = [
@@ -159,5 +164,14 @@ def _verify_one(source: Source, one: Replayed, console: Console) -> list[str]:
         for d in report.differences
     ]
     for line in lines:
-        console.print(escape(line))
+        console.print(escape(line), soft_wrap=True)
     return lines or ([] if report.verified else [f"run {one.run.uid[:8]} has no decision"])
+
+
+def _best_report(source: Source, one: Replayed) -> VerifyReport:
+    """The report with the analysis that the plan had: a run may have been analysed otherwise since."""
+    raw, technique = list(one.run.documents()), one.run.start["adaptive"]["technique"]
+    stored = [a for a in source.analyses_of(one.run.uid) if a.start.get("technique") == technique]
+    analyses = [list(analysis.documents()) for analysis in stored] or [list(one.analysis)]
+    reports = (verify(raw, analysis) for analysis in analyses)
+    return min(reports, key=lambda report: len(report.differences))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bluesky import RunEngine
 from rich.console import Console
+from rich.markup import escape
 
 from skyloop.callbacks import Options
-from skyloop.callbacks.reflectometry import reflectometry
-from skyloop.cli._beamline import beamline, model
-from skyloop.errors import ConfigError
+from skyloop.callbacks.reflectometry import TECHNIQUE, reflectometry
+from skyloop.cli._beamline import TRUTH, beamline, model
+from skyloop.cli._show import newest
+from skyloop.errors import ConfigError, StorageError
+from skyloop.figures.pen import number
 from skyloop.plans import adaptive_reflectivity, stop_when_known
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
 
-__all__ = ["PLANS", "simulate"]
+__all__ = ["PLANS", "Scan", "simulate"]
 
+_START, _STOP, _COUNT_TIME = 0.008, 0.25, 25.0
 _MOVES = {"move_overhead": 5.0, "move_per_unit": 100.0}
 
 PLANS = {
@@ -28,33 +35,65 @@ PLANS = {
 }
 
 
-def simulate(out: Path, plan: str, seed: int, console: Console) -> None:
+@dataclass(frozen=True)
+class Scan:
+    """What to measure."""
+
+    plan: str = "fixed"
+    """One of `PLANS`."""
+    points: int = 122
+    """Points of the fixed scan."""
+    seed: int = 7
+    """Seed of the simulated instrument."""
+
+
+def simulate(scan: Scan, out: Path, console: Console) -> None:
     """Measure once and store raw and analysis run in a folder.
 
     Raises:
         ConfigError: no such plan.
+        StorageError: the runs cannot be written.
     """
-    if plan not in PLANS:
-        raise ConfigError(f"--plan: found '{plan}'; mend: one of {', '.join(PLANS)}")
-    devices = beamline(seed)
+    if scan.plan not in PLANS:
+        raise ConfigError(f"--plan: found '{scan.plan}'; mend: one of {', '.join(PLANS)}")
+    devices = beamline(scan.seed)
     engine: Any = RunEngine({}, call_returns_result=True)
     store = Sink(JsonlWriter(out))
-    with reflectometry(model(), options=Options(executor="thread")) as analysis:
+    with (
+        console.status(f"measuring with {scan.plan} ...") as status,
+        reflectometry(model(), options=Options(executor="thread")) as analysis,
+    ):
         engine.subscribe(store)
         engine.subscribe(analysis)
         analysis.subscribe(store)
-        with console.status(f"measuring with {plan} ..."):
-            found = engine(_plan(plan, devices, analysis)).plan_result
+        analysis.subscribe(newest(TECHNIQUE, status.update))
+        found = engine(_plan(scan, devices, analysis)).plan_result
     store.close()
-    console.print(found)
-    console.print(f"raw and analysis run as JSON lines in {out}")
+    if store.failed:
+        raise StorageError(store.last_failure)
+    _print(found, out, console)
 
 
-def _plan(plan: str, devices: Any, analysis: Any) -> Any:
-    name, options = PLANS[plan]
+def _print(found: Mapping[str, Any], out: Path, console: Console) -> None:
+    known = (math.nan if found[name] is None else found[name] for name in ("target", "target_sigma"))
+    console.print(f"film thickness {number(*known)} Å; truth {TRUTH['film.thickness']:g} Å")
+    console.print(
+        f"{found['points']} points, {found['decisions']} decisions, {found['beam_time']:.0f} s of beam time; "
+        f"ended with {found['reason']}"
+    )
+    for line in (
+        f"raw run {found['run_uid']}",
+        f"raw and analysis run as JSON lines in {out}",
+        f"next: skyloop replay {out} --verify",
+    ):
+        console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _plan(scan: Scan, devices: Any, analysis: Any) -> Any:
+    name, options = PLANS[scan.plan]
     common: dict[str, Any] = {"analysis": analysis, "target_sigma": 0.5, **_MOVES, **options}
     if name == "stop_when_known":
-        positions = [float(q) for q in np.linspace(0.008, 0.25, 122)]
-        return stop_when_known([devices.detector], devices.q, positions, count_time=25.0, **common)
-    scan = {"start": 0.008, "stop": 0.25, "num": 122, "count_time": 25.0}
-    return adaptive_reflectivity([devices.detector], devices.q, **scan, **common)
+        positions = [float(q) for q in np.linspace(_START, _STOP, scan.points)]
+        return stop_when_known([devices.detector], devices.q, positions, count_time=_COUNT_TIME, **common)
+    fixed = {"start": _START, "stop": _STOP, "num": scan.points, "count_time": _COUNT_TIME}
+    return adaptive_reflectivity([devices.detector], devices.q, **fixed, **common)

@@ -47,7 +47,7 @@ def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[s
     curve = _completed(read_curve(path, fwhm=options.fwhm), path, options)
     chosen, left_out = _chosen(curve, options)
     if not len(chosen):
-        raise DataError(f"{path}: no usable point between q = {options.q_min} and {options.q_max}")
+        raise DataError(f"{path}: no point can be used: {left_out}; mend: check columns and q_min, q_max")
     return _documents(path, chosen, options), left_out
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
@@ -74,7 +75,8 @@ class JsonlWriter:
         try:
             self._add(run, name, doc)
         except (SkyloopError, OSError, TypeError) as error:
-            self._drop(run)
+            with suppress(OSError):  # closing tries once more to write what a full disk has just refused
+                self._drop(run)
             raise StorageError(f"run {run} is not written to {self.path(run)}: {error}") from error
         if name == "stop":
             self._drop(run)
@@ -92,9 +94,9 @@ class JsonlWriter:
             self._drop(run)
 
     def _drop(self, run: str) -> None:
+        self._routes.forget(run)
         if put := self._open.pop(run, None):
             put.close()
-        self._routes.forget(run)
 
 
 def _safe(uid: str) -> str:

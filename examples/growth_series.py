@@ -27,20 +27,32 @@ FIRST_TIME = 1.6e9
 _UNITS = {"q": "1/angstrom", "reflectivity": "", "reflectivity_sigma": "", "q_sigma": "1/angstrom"}
 
 
-def growth_runs(h5path: Path, group: str) -> Iterator[list[Document]]:
+def growth_runs(
+    h5path: Path, group: str, *, every: int = 1, q_max: float = float("inf")
+) -> Iterator[list[Document]]:
     """Documents of one raw run per scan, thin film first; the same uids each time.
 
     Args:
         h5path: `organic_films_on_silicon.h5`.
         group: `"DIP_1"`, `"DIP_2"` or `"PEN_1"`.
+        every: take every n-th scan.
+        q_max: leave out what is above, in 1/angstrom.
     """
     with h5py.File(h5path, "r") as file:
         stored: Any = file[group]
         q = np.asarray(stored["experiment/q"], dtype=np.float64)
         curves = np.asarray(stored["experiment/data"], dtype=np.float64)
         material = stored["metadata/Layer_material"][()].decode()
-    for scan, reflectivity in enumerate(curves):
-        yield _run(group, scan, material, _columns(q, reflectivity))
+    kept = q <= q_max
+    for scan in range(0, len(curves), every):
+        yield _run(group, scan, material, _columns(q[kept], curves[scan, kept]))
+
+
+def published_thickness(h5path: Path, group: str) -> np.ndarray:
+    """Film thickness of each scan in angstrom, as published; good to 5 to 10 %."""
+    with h5py.File(h5path, "r") as file:
+        stored: Any = file[group]
+        return np.asarray(stored["fit/Film_thickness"], dtype=np.float64)
 
 
 def _columns(q: np.ndarray, reflectivity: np.ndarray) -> dict[str, np.ndarray]:
