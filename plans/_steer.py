@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -221,7 +221,11 @@ class _Loop:
         if steering.gate is None or steering.course.mode != "confirm" or not questioned:
             return None
         uid = decision_uid(self._uid, self._seq + 1)
-        return (yield from confirm(steering.gate, uid, _question(asked), timeout=steering.answer_timeout))
+        return (
+            yield from confirm(
+                steering.gate, uid, _question(asked, self._results), timeout=steering.answer_timeout
+            )
+        )
 
     @property
     def _last(self) -> DecisionRecord | None:
@@ -327,11 +331,14 @@ def _said(answer: Answer | None) -> dict[str, Any]:
     }
 
 
-def _question(asked: Asked) -> str:
+def _question(asked: Asked, results: Sequence[Any]) -> str:
+    said = known(results)
+    now = f"the target is {said['target']:.5g} +- {said['target_sigma']:.2g}; " if results else ""
     if asked.proposal is None:
-        return f"stop ({asked.reason})?"
-    action = asked.proposal.action
-    return f"measure at {action.position:g} for {action.count_time:g} s?"
+        return f"{now}stop ({asked.reason})?"
+    action, gain = asked.proposal.action, asked.proposal.gain
+    worth = "" if math.isnan(gain) else f", expected gain {gain:.2g} nat"
+    return f"{now}measure at {action.position:g} for {action.count_time:g} s{worth}?"
 
 
 def _plain(value: Any) -> Any:

@@ -115,7 +115,7 @@ def _facts(result: Result, config: Config | None) -> Facts:
         Fact("chi2", result.chi2),
         Fact("p value", result.p_value),
         Fact("other mode mass", result.other_mode_mass),
-        Fact("confirmed", float(result.confirmed)),
+        Fact("confirmed", result.confirmed),
     ]
     return Facts("what is believed now", (*named, *checks), result.outcome, result.reason)
 
@@ -130,11 +130,15 @@ def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
         str(decision["decision_raw_seq_num"]),
         str(decision["decision_source"]),
         str(decision["decision_action"]),
-        f"{decision['decision_executed_position']:.4g}",
-        f"{decision['decision_executed_count_time']:.3g} s",
-        f"{decision['decision_gain']:.2g}",
+        _written(decision["decision_executed_position"], ".4g"),
+        _written(decision["decision_executed_count_time"], ".3g", " s"),
+        _written(decision["decision_gain"], ".2g"),
         str(decision["decision_reason"]),
     )
+
+
+def _written(value: float, digits: str, unit: str = "") -> str:
+    return "" if np.isnan(value) else f"{value:{digits}}{unit}"
 
 
 def _values(points: Frame) -> tuple[FloatArray, FloatArray]:
