@@ -41,6 +41,8 @@ class State:
     """Distinct abscissae when the posterior was last inferred from the prior."""
     n_checked: int = 0
     """Points when the posterior was last checked by an independent inference."""
+    n_doubted: int = 0
+    """Points when a rival of the sample model was first told; 0 while none was."""
     z: float = float("nan")
     """Difference that this check found, in standard deviations, while it holds; else NaN."""
 

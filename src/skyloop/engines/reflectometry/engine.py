@@ -15,8 +15,9 @@ from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import Data, gather
 from skyloop.engines.reflectometry.result import Result
+from skyloop.engines.reflectometry.rival import with_further_layer
 from skyloop.engines.reflectometry.tell import tell
-from skyloop.engines.reflectometry.verdict import Verdict, agree, carried, settled
+from skyloop.engines.reflectometry.verdict import Verdict, agree, carried, doubted, settled
 from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.smc import Ensemble, merged
 from skyloop.quantities import Sizes, blank
@@ -30,6 +31,8 @@ _FROM_PRIOR = 64
 """Up to so many distinct abscissae particles are drawn from the prior; beyond, a fit guides them."""
 _GROWTH = 2.0
 _RECHECK_GROWTH = 1.1
+_LONGEST_DOUBT = 1.5
+"""A little evidence for a rival delays the target until there are this many times as many points."""
 _SAME_POINT = 0.02
 """Countings closer than this share of the grid's step are countings of one point."""
 
@@ -90,10 +93,9 @@ class Engine:
         if state.points is None:
             return self._nothing(None, "the run holds no points")
         points, data = state.points, self._data(state.points)
-        streams = (_generator(state.key, len(points), stream) for stream in (_FINAL, _FINAL_CHECK))
-        first = self._inferred(points, data, next(streams))
-        other = guided(self._config, self._curves, points, data, next(streams))
-        return self._told(points, data, *self._settled(first, other, data))
+        first = self._inferred(points, data, _generator(state.key, len(points), _FINAL))
+        check = _generator(state.key, len(points), _FINAL_CHECK)
+        return self._told(points, data, *self._settled(first, points, data, check, strict=False))
 
     def _data(self, points: Frame) -> Data:
         grid = self._config.q_grid
@@ -128,25 +130,37 @@ class Engine:
     def _checked(self, state: State, points: Frame, data: Data) -> tuple[State, Assessment, Verdict]:
         """Infer in another way; what is settled is kept, so that a wrong mode is left at once."""
         rng = _generator(state.key, state.n_frames, _CHECK)
-        other = guided(self._config, self._curves, points, data, rng)
-        ensemble, found, verdict = self._settled(_known(state), other, data)
+        strict = _is_strict(state, len(points))
+        ensemble, found, verdict = self._settled(_known(state), points, data, rng, strict=strict)
         holds = verdict.confirmed and found.target_sigma <= self._config.target_sigma
         checked = replace(
             state,
             ensemble=ensemble,
             n_inferred=len(data.q),
             n_checked=len(points),
+            n_doubted=state.n_doubted or (len(points) if verdict.rival else 0),
             z=verdict.z if holds else float("nan"),
         )
         return checked, found, verdict
 
-    def _settled(self, first: Ensemble, other: Ensemble, data: Data) -> tuple[Ensemble, Assessment, Verdict]:
-        """Two ensembles as one when they agree; else the one of larger evidence."""
+    def _settled(
+        self, first: Ensemble, points: Frame, data: Data, rng: np.random.Generator, *, strict: bool
+    ) -> tuple[Ensemble, Assessment, Verdict]:
+        """An ensemble and an independent one as one when they agree; else the one of larger evidence.
+
+        A target that both know is doubted once more, by a sample with a layer more: strictly before it
+        is taken as known, so that points which decide come first, and later by clear evidence alone.
+        """
+        other = guided(self._config, self._curves, points, data, rng)
         pair = assess(self._curves, first, data), assess(self._curves, other, data)
         likelier = max(other, first, key=lambda ensemble: ensemble.log_evidence)
         ensemble = merged(first, other) if agree(*pair) else likelier
         found = assess(self._curves, ensemble, data)
-        return ensemble, found, settled(found, pair)
+        verdict = settled(found, pair)
+        if verdict.confirmed and found.target_sigma <= self._config.target_sigma:
+            rival = with_further_layer(self._config, data, int(rng.integers(2**31)))
+            verdict = doubted(verdict, found, rival, strict=strict)
+        return ensemble, found, verdict
 
     def _told(
         self, points: Frame, data: Data, ensemble: Ensemble, found: Assessment, verdict: Verdict
@@ -170,6 +184,12 @@ def _known(state: State) -> Ensemble:
     if state.ensemble is None:
         raise ValueError("a state without points has no posterior")
     return state.ensemble
+
+
+def _is_strict(state: State, n_points: int) -> bool:
+    """Whether a little evidence for a rival counts: at first, and not for ever."""
+    is_over = 0 < state.n_doubted < n_points / _LONGEST_DOUBT
+    return bool(np.isnan(state.z)) and not is_over
 
 
 def _generator(key: int, count: int, stream: int) -> np.random.Generator:

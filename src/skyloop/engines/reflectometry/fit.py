@@ -18,7 +18,7 @@ from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 from skyloop.quantities import FloatArray
 
-__all__ = ["Fit", "Mode", "fit_curve"]
+__all__ = ["Fit", "Mode", "fit_curve", "fit_data"]
 
 _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
 _SCOUT_STEPS = 10
@@ -76,10 +76,19 @@ def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -
     Raises:
         ConfigError: nothing is free.
     """
+    data = gather(frame, systematic=config.systematic, tolerance=0.0)
+    return fit_data(config, data, starts=starts, key=key)
+
+
+def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0) -> Fit:
+    """Fit gathered points as `fit_curve` fits a curve.
+
+    Raises:
+        ConfigError: nothing is free.
+    """
     parameters = Parameters.of(config)
     if not len(parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    data = gather(frame, systematic=config.systematic, tolerance=0.0)
     scouts = _scouted(parameters, data, _sobol(starts, len(parameters), key))
     found = _minimised(parameters, data, scouts, max_steps=200)
     return _fit(parameters, data, _picked(found, _distinct(found)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Config
 from skyloop.engines.reflectometry.likelihood import Data
 from skyloop.engines.reflectometry.result import Result
+from skyloop.engines.reflectometry.rival import Rival
 from skyloop.engines.reflectometry.verdict import Verdict
 from skyloop.numerics.smc import Ensemble, moments
 from skyloop.quantities import FloatArray
@@ -32,7 +35,7 @@ def tell(
     verdict: Verdict,
     n_points: int,
 ) -> Result:
-    """The result that stands for an ensemble."""
+    """The result that stands for an ensemble, and for a rival of it if there is one."""
     return Result(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -46,7 +49,7 @@ def tell(
         other_mode_mass=found.other_mass,
         ess=ensemble.ess,
         **_parameters(config, curves, ensemble),
-        **_predictions(config, curves, ensemble, data),
+        **_predictions(config, _population(curves, ensemble, verdict.rival), data),
     )
 
 
@@ -77,17 +80,36 @@ def _media(config: Config, value: Mapping[str, float], suffix: str) -> dict[str,
     return told
 
 
-def _predictions(config: Config, curves: Curves, ensemble: Ensemble, data: Data) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Population:
+    """What may be the sample: curves [p, n] at q [n], target [p] and weight [p] of each possibility."""
+
+    curves: Callable[[FloatArray, FloatArray], FloatArray]
+    target: FloatArray
+    weight: FloatArray
+
+
+def _population(curves: Curves, ensemble: Ensemble, rival: Rival | None) -> _Population:
+    """The particles; a rival weighs as much as all of them, so that the next points decide between them."""
+    target = curves.target(ensemble.points)
+    if rival is None:
+        return _Population(partial(curves, ensemble.points), target, ensemble.weight)
+
+    def both(q: FloatArray, q_sigma: FloatArray) -> FloatArray:
+        return np.vstack([curves(ensemble.points, q, q_sigma), rival.curves(rival.u, q, q_sigma)])
+
+    return _Population(both, np.r_[target, rival.target], 0.5 * np.r_[ensemble.weight, 1.0])
+
+
+def _predictions(config: Config, population: _Population, data: Data) -> dict[str, Any]:
     q = np.linspace(config.q_grid.start, config.q_grid.stop, config.q_grid.num)
-    reflectivity = curves(ensemble.points, q, _resolution(q, data))
-    mean, sigma = moments(reflectivity, ensemble.weight)
+    reflectivity = population.curves(q, _resolution(q, data))
+    mean, sigma = moments(reflectivity, population.weight)
     return {
         "q_grid": q,
         "prediction": mean,
         "prediction_sigma": sigma,
-        "target_correlation": _correlation(
-            curves.target(ensemble.points), reflectivity - mean, ensemble.weight
-        ),
+        "target_correlation": _correlation(population.target, reflectivity - mean, population.weight),
         "exposure_grid": _spent(q, mean, data),
     }
 

@@ -1,0 +1,136 @@
+"""The rival of a sample model: the same sample with one more thin layer.
+
+A design that trusts its model counts where that model says that the target shows, and a wrong model may fit
+these few points as well as the true one does. So a target that seems known is doubted in the direction in
+which models are wrong most often: by a layer that nobody thought of. What such a rival predicts tells the
+points that decide between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from skyloop.engines.reflectometry.belief import Curves
+from skyloop.engines.reflectometry.config import Config, Layer, Medium, Range, Repeat, Sample
+from skyloop.engines.reflectometry.fit import fit_data
+from skyloop.engines.reflectometry.likelihood import Data
+from skyloop.engines.reflectometry.model import Parameters
+from skyloop.quantities import FloatArray
+
+__all__ = ["Rival", "with_further_layer"]
+
+_Part = Layer | Medium
+
+_NAME = "further"
+_THICKEST = 60.0
+_ROUGHEST = 10.0
+_BEYOND = 1.0
+"""How far the scattering length density may be beyond those of the neighbours, in 1e-6/angstrom^2."""
+_DECIMALS = 6
+_GAIN_DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """The sample with a further layer that describes the data best."""
+
+    gain: float
+    """Its log likelihood above that of the sample without the layer."""
+    target: float
+    """The target, if there is such a layer."""
+    thickness: float
+    """Thickness of the layer, in angstrom."""
+    interface: str
+    """Where it is, for example `film/silicon`."""
+    curves: Curves
+    """Model curves of the sample with the layer."""
+    u: FloatArray
+    """The rival as a point [1, d] of their unit cube."""
+
+
+def with_further_layer(config: Config, data: Data, key: int) -> Rival:
+    """The most likely sample with a layer more, above or below the layer that the target belongs to.
+
+    Its thickness, scattering length density and roughness are fitted with all that is free anyway.
+
+    Args:
+        config: sample model without the layer.
+        data: gathered points.
+        key: seed of the starts of the fits.
+    """
+    cost = fit_data(config, data, key=key).cost
+    rivals = [_fitted(wider, data, cost, key) for wider in _wider(config)]
+    return max(rivals, key=lambda rival: rival.gain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wider:
+    config: Config
+    layer: str
+    interface: str
+
+
+def _wider(config: Config) -> Iterator[_Wider]:
+    """The configurations with the layer."""
+    groups, target = config.sample.groups(), _target(config)
+    name = _NAME
+    while any(entry.name.startswith(f"{name}.") for entry in config.entries()):
+        name += "_"
+    for slot in _slots(groups, target.partition(".")[0]):
+        above, below = _neighbours(config.sample, groups, slot)
+        layers = (*groups[:slot], _layer(name, above, below), *groups[slot:])
+        sample = replace(config.sample, layers=layers)
+        yield _Wider(replace(config, sample=sample, target=target), name, f"{above.name}/{below.name}")
+
+
+def _target(config: Config) -> str:
+    parameters = Parameters.of(config)
+    return parameters.names[parameters.target]
+
+
+def _slots(groups: Sequence[Repeat], name: str) -> tuple[int, ...]:
+    """Above and below the layers of that name; above the backing when there are none."""
+    for k, group in enumerate(groups):
+        if any(layer.name == name for layer in group.layers):
+            return k, k + 1
+    return (len(groups),)
+
+
+def _neighbours(sample: Sample, groups: Sequence[Repeat], slot: int) -> tuple[_Part, _Part]:
+    above = groups[slot - 1].layers[-1] if slot else replace(sample.fronting, name=sample.fronting_name)
+    ends = slot == len(groups)
+    return above, replace(sample.backing, name=sample.backing_name) if ends else groups[slot].layers[0]
+
+
+def _layer(name: str, above: _Part, below: _Part) -> Layer:
+    sld, isld = _span(above.sld, below.sld), _span(above.isld, below.isld)
+    return Layer(
+        name=name,
+        thickness=(0.0, _THICKEST),
+        sld=(sld[0] - _BEYOND, sld[1] + _BEYOND),
+        roughness=(0.0, _ROUGHEST),
+        isld=isld if isld[0] < isld[1] else isld[0],
+    )
+
+
+def _span(*ranges: Range) -> tuple[float, float]:
+    ends = [end for value in ranges for end in (value if isinstance(value, tuple) else (value,))]
+    return min(ends), max(ends)
+
+
+def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
+    found, curves = fit_data(wider.config, data, key=key), Curves.of(wider.config)
+    # No digits that depend on the thread count.
+    u = curves.parameters.uniform(torch.from_numpy(found.theta[None])).round(decimals=_DECIMALS).numpy()
+    value = dict(zip(curves.parameters.names, curves.theta(u)[0].tolist(), strict=True))
+    return Rival(
+        gain=round(cost - found.cost, _GAIN_DECIMALS),
+        target=float(curves.target(u)[0]),
+        thickness=value[f"{wider.layer}.thickness"],
+        interface=wider.interface,
+        curves=curves,
+        u=u,
+    )
