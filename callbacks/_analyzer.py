@@ -103,10 +103,14 @@ class Analyzer:
         return all(done)
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Flush, then end the threads and the process; false when something was left undone."""
+        """Flush, end the open runs, then the threads and the process; false when something was left."""
         done = [self.flush(timeout)]
         self._mailbox.close()
-        if not self._inline:
+        if self._inline:
+            self._note(guarded(self._pipeline.close))
+        else:
+            if not self._mailbox.wait_idle(0.0):
+                self._runner.close()  # an engine that hangs is ended, so that its frames get their results
             self._thread.join(timeout)
         self._runner.close()
         done += [sink.close() for sink in self._sinks]
@@ -138,6 +142,7 @@ class Analyzer:
                 self._work(name, doc, arrived)
             self._note(guarded(self._pipeline.advance))
             self._note(guarded(self._pipeline.expire, time.monotonic()))
+        self._note(guarded(self._pipeline.close))
 
     def _patience(self) -> float:
         return _LOOK_AGAIN_SECONDS if self._pipeline.unfinished else _IDLE_SECONDS

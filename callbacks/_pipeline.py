@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from skyloop.callbacks._course import Course, Waiting
+from skyloop.callbacks._course import Course, Spot, Waiting
 from skyloop.callbacks._newest import Newest
 from skyloop.callbacks._options import Counts, Options
 from skyloop.callbacks._technique import Technique
@@ -16,16 +16,21 @@ from skyloop.documents.frames import Missing, Point, Points
 from skyloop.documents.gate import Gate, Quarantined
 from skyloop.documents.inbox import Analysis, Inbox
 from skyloop.documents.run import AnalysisIdentity, AnalysisRun, NamedDocument, ResultSchema, Source
+from skyloop.documents.schema import encode
 from skyloop.engines import Engine
 from skyloop.errors import DataError, Outcome
 from skyloop.quantities import blank
 from skyloop.runtime.guarded import Broken, guarded
-from skyloop.runtime.runners import Runner
+from skyloop.runtime.runners import Batches, Runner
 from skyloop.runtime.worker import DeadlineError
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
+
+
+class NoResultError(TypeError):
+    """The engine returned something that is no result, or that no document can hold."""
 
 
 class Pipeline:
@@ -81,12 +86,16 @@ class Pipeline:
         course = self._courses.get(what.run_uid)
         if course is not None:
             course.quarantined += 1
+        else:  # of a run that did not begin for us: nothing else would free what was noted of it
+            self._newest.forget(what.run_uid)
 
     def _route(self, name: str, doc: dict[str, Any], arrived: float) -> None:
         if name == "start":
             self._courses[doc["uid"]] = self._course(doc)
-        course = self._courses.get(self._gate.run_of(name, doc))
+        run_uid = self._gate.run_of(name, doc)
+        course = self._courses.get(run_uid)
         if course is None:
+            self._newest.forget(run_uid)
             return
         for point in course.points.feed(name, doc):
             self._take(course, point, arrived)
@@ -111,9 +120,19 @@ class Pipeline:
         if isinstance(frame, Broken):
             outcome = Outcome.REJECTED if isinstance(frame.error, DataError) else Outcome.FAILED
             reason = str(frame.error) if outcome is Outcome.REJECTED else frame.reason
+            self._leave_out(course, spot)
             self._emit(course, Waiting(spot, point.time, None, arrived), self._nothing(outcome, reason))
             return
         course.waiting.append(Waiting(spot, point.time, frame, arrived))
+
+    def _leave_out(self, course: Course, spot: Spot) -> None:
+        """Drop what was measured at a spot before: the newest counts, also where it is no frame."""
+        older = [w for w in course.waiting if w.spot == spot]
+        course.waiting = [w for w in course.waiting if w.spot != spot]
+        self._give_up(course, older, Outcome.SUPERSEDED, "the point was measured again")
+        if spot in course.frames:
+            course.remove(spot)
+            self._runner.forget(course.raw_uid)
 
     # ---------------------------------------------------------------- frames to results
 
@@ -137,16 +156,34 @@ class Pipeline:
             self._give_up(course, waiting, Outcome.FAILED, course.tripped)
             return
         began = time.monotonic()
-        if course.place(waiting):
+        replaced = course.place(waiting)
+        if replaced:
             self._runner.forget(course.raw_uid)
-        result = self._runner.step(course.raw_uid, course.frame_batches())
+        result = self._result_of(self._runner.step, course)
         if not isinstance(result, Broken):
             course.failures = 0
             self._emit_batch(course, waiting, result, began)
             return
         for item in waiting:
             course.remove(item.spot)
+        if replaced or isinstance(result.error, NoResultError):
+            self._runner.forget(course.raw_uid)  # it may have folded some of what was taken out
         self._after_failure(course, waiting, result)
+
+    def _result_of(self, call: Callable[[str, Batches], Any], course: Course) -> Any:
+        """What the runner gives, or `Broken`; also where it is nothing that a document can hold."""
+        result = guarded(call, course.raw_uid, course.frame_batches())
+        checked = None if isinstance(result, Broken) else guarded(self._check, result)
+        return checked if isinstance(checked, Broken) else result
+
+    def _check(self, result: Any) -> None:
+        kind = self._schema.result_type
+        if not isinstance(result, kind):
+            raise NoResultError(f"the engine returned a {type(result).__name__}, not a {kind.__name__}")
+        try:
+            encode(result, prefix=self._technique.name)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NoResultError(f"the engine returned what cannot be written: {error}") from error
 
     def _after_failure(self, course: Course, waiting: list[Waiting], broken: Broken) -> None:
         if len(waiting) > 1:  # one bad frame must not take its neighbours with it
@@ -217,6 +254,7 @@ class Pipeline:
 
     def _miss(self, course: Course, missing: Missing) -> None:
         course.frames_in += 1
+        self._leave_out(course, (missing.stream, missing.seq_num))
         item = Waiting((missing.stream, missing.seq_num), math.nan, None, time.monotonic())
         self._emit(course, item, self._nothing(Outcome.FAILED, missing.reason))
 
@@ -245,11 +283,16 @@ class Pipeline:
             return self._nothing(Outcome.FAILED, course.tripped)
         if not course.batches:
             return self._nothing(Outcome.REJECTED, "no frame of this run could be analysed")
-        result = self._runner.finish(course.raw_uid, course.frame_batches())
+        result = self._result_of(self._runner.finish, course)
         if isinstance(result, Broken):
             outcome = Outcome.TIMEOUT if isinstance(result.error, DeadlineError) else Outcome.FAILED
             return self._nothing(outcome, result.reason)
         return result
+
+    def close(self) -> None:
+        """End the runs that are still open with what is known of them."""
+        for course in list(self._courses.values()):
+            self._stop(course, "abort", "the analysis was closed before the run stopped")
 
     def expire(self, now: float) -> None:
         """Close runs from which nothing was heard for longer than their time to live."""

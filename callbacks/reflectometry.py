@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ from skyloop.documents.frames import Point
 from skyloop.engines.reflectometry import Config, Engine, Frame, panels
 from skyloop.engines.reflectometry.config import load
 from skyloop.errors import DataError
+from skyloop.quantities import FloatArray
 from skyloop.storage.curve_run import curve_run
 
-__all__ = ["TECHNIQUE", "Keys", "frame_of", "reflectometry"]
+__all__ = ["TECHNIQUE", "Keys", "frame_of", "reflectometry", "wanted"]
 
 
 @dataclass(frozen=True)
@@ -65,36 +67,46 @@ def frame_of(point: Point, keys: Keys | None = None) -> Frame | None:
     if point.stream != keys.stream:
         return None
     if keys.counts in point.data:
-        return Frame.counted(
-            _q(point, keys), point.data[keys.counts], _exposure(point, keys), _q_sigma(point, keys)
-        )
+        counts = _numbers(point, keys.counts)
+        return Frame.counted(_q(point, keys), counts, _exposure(point, keys), _q_sigma(point, keys))
     if keys.reflectivity in point.data:
+        reflectivity = _numbers(point, keys.reflectivity)
         sigma = _needed(point, keys.reflectivity_sigma, keys.reflectivity)
-        return Frame.measured(_q(point, keys), point.data[keys.reflectivity], sigma, _q_sigma(point, keys))
+        return Frame.measured(_q(point, keys), reflectivity, sigma, _q_sigma(point, keys))
     return None
+
+
+def wanted(descriptor: Mapping[str, Any], keys: Keys | None = None) -> set[str]:
+    """Data keys of a descriptor that a curve may need: a camera beside it stays unread."""
+    keys = keys or Keys()
+    if descriptor.get("name") != keys.stream:
+        return set()
+    counted = (keys.counts, keys.exposure, keys.monitor, keys.transmission)
+    named = (keys.q, keys.q_sigma, keys.two_theta, *counted, keys.reflectivity, keys.reflectivity_sigma)
+    return set(named) & set(descriptor["data_keys"])
 
 
 def _q(point: Point, keys: Keys) -> Any:
     if keys.q not in point.data and keys.wavelength and keys.two_theta in point.data:
-        theta = np.deg2rad(np.asarray(point.data[keys.two_theta], dtype=np.float64)) / 2
+        theta = np.deg2rad(_numbers(point, keys.two_theta)) / 2
         return 4 * np.pi / keys.wavelength * np.sin(theta)
     return _needed(point, keys.q, keys.counts if keys.counts in point.data else keys.reflectivity)
 
 
 def _q_sigma(point: Point, keys: Keys) -> Any:
-    return point.data.get(keys.q_sigma, 0.0)
+    return _numbers(point, keys.q_sigma) if keys.q_sigma in point.data else 0.0
 
 
 def _exposure(point: Point, keys: Keys) -> Any:
     if keys.exposure in point.data:
-        return point.data[keys.exposure]
+        return _numbers(point, keys.exposure)
     if keys.monitor not in point.data:
         raise DataError(
             f"event {point.seq_num} has '{keys.counts}' but neither '{keys.exposure}' nor '{keys.monitor}'; "
             "mend: name the key of the exposure or of the monitor in Keys(...)"
         )
-    transmission = point.data.get(keys.transmission, 1.0)
-    return keys.per_monitor * np.asarray(point.data[keys.monitor], dtype=np.float64) * transmission
+    transmission = _numbers(point, keys.transmission) if keys.transmission in point.data else 1.0
+    return keys.per_monitor * _numbers(point, keys.monitor) * transmission
 
 
 def _needed(point: Point, key: str, because: str) -> Any:
@@ -103,7 +115,27 @@ def _needed(point: Point, key: str, because: str) -> Any:
             f"event {point.seq_num} has '{because}' but no '{key}'; "
             "mend: read it in the same event, or name its key in Keys(...)"
         )
-    return point.data[key]
+    return _numbers(point, key)
+
+
+def _numbers(point: Point, key: str) -> FloatArray:
+    value = point.data[key]
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(
+            f"event {point.seq_num}: '{key}' holds {value!r:.40}, which is no number and no list of numbers; "
+            "mend: read numbers under this key, or name another one in Keys(...)"
+        )
+    numbers = array.astype(np.float64)
+    if bad := np.flatnonzero(~np.isfinite(numbers)).tolist():
+        raise DataError(
+            f"event {point.seq_num}: {key}[{bad[0]}] = {numbers.flat[bad[0]]} must be finite "
+            f"({len(bad)} of {numbers.size}); mend: look at the detector: it may be saturated or disconnected"
+        )
+    return numbers
 
 
 TECHNIQUE = Technique(
@@ -111,6 +143,7 @@ TECHNIQUE = Technique(
     load=load,
     engine=Engine,
     frame_of=frame_of,
+    wanted=wanted,
     hints=("target", "target_sigma", "chi2"),
     panels=panels,
     read_file=curve_run,
@@ -136,5 +169,9 @@ def reflectometry(
         ConfigError: the configuration cannot be used; the message names the key and the mend.
     """
     loaded = config if isinstance(config, Config) else load(config)
-    technique = replace(TECHNIQUE, frame_of=partial(frame_of, keys=keys)) if keys else TECHNIQUE
+    technique = TECHNIQUE
+    if keys:
+        technique = replace(
+            TECHNIQUE, frame_of=partial(frame_of, keys=keys), wanted=partial(wanted, keys=keys)
+        )
     return Analyzer(technique, loaded, options, name=name)

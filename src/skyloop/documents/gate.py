@@ -201,14 +201,17 @@ class Gate:
     def _close(self, run_uid: str, how: str, batch: _Batch) -> None:
         """Free a run, and put aside what waits for its documents in vain."""
         last = not set(self._ledger.runs) - {run_uid}
+        began = run_uid in self._ledger.runs
 
         def in_vain(item: Parked) -> bool:
             mine = self._ledger.run_of(item.name, item.doc) == run_uid
             return last or mine or item.parent == ("run", run_uid)
 
         for item in self._lot.withdraw(in_vain):
-            why = f"{item.parent[0]} '{item.parent[1]}' did not come before run '{run_uid}' ended"
-            self._refuse(item.name, item.doc, why, batch, run_uid)
+            kind, uid = item.parent
+            why = f"{kind} '{uid}' did not come before run '{run_uid}' ended"
+            why = why if began else _NEVER_CAME["run"].format(run_uid)
+            self._refuse(item.name, item.doc, why, batch, self._run_of(item.name, item.doc) or run_uid)
         for parent in self._ledger.close(run_uid):
             self._forget(parent, _Gone(f"run '{run_uid}' {how}", run_uid))
 

@@ -17,6 +17,7 @@ from skyloop.runtime.runners import Batches
 __all__ = ["DeadlineError", "WorkerDiedError", "WorkerRunner"]
 
 _START_SECONDS = 60.0
+_TRIES = 3  # a child may be killed from outside, also while it starts; what kills three is at fault itself
 
 
 class DeadlineError(TimeoutError):
@@ -53,6 +54,7 @@ class WorkerRunner:
         self._folded: dict[str, int] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._closed = False
         self.restarts = -1
         self._start()
 
@@ -71,21 +73,28 @@ class WorkerRunner:
             self._folded.pop(run_uid, None)
 
     def close(self) -> None:
-        """End the child."""
+        """End the child, whatever it does; no other one is started."""
+        self._closed = True
         self._end()
 
     def _fold(self, verb: str, run_uid: str, batches: Batches) -> Any:
-        answer = self._call(verb, run_uid, batches)
-        if isinstance(answer, Broken) and isinstance(answer.error, WorkerDiedError):
-            # a child that was killed from outside deserves a second try; one that dies again is at fault
-            answer = self._call(verb, run_uid, batches)
+        answer, tries = self._call(verb, run_uid, batches), 1
+        while _has_died(answer) and tries < _TRIES and not self._closed:
+            answer, tries = self._call(verb, run_uid, batches), tries + 1
         return answer
 
     def _call(self, verb: str, run_uid: str, batches: Batches) -> Any:
-        if self._pipe is None:
+        if self._pipe is None and not self._closed:
             self._start()
-        folded = self._folded.get(run_uid, 0)
-        answer = self._exchange((verb, run_uid, folded, list(batches[folded:])))
+        # one batch at a time, so that the deadline is that of one step also where a new child folds them all
+        while (folded := self._folded.get(run_uid, 0)) < len(batches) - 1:
+            value = self._told("step", run_uid, folded, batches[folded : folded + 1])
+            if isinstance(value, Broken):
+                return value
+        return self._told(verb, run_uid, folded, batches[folded:])
+
+    def _told(self, verb: str, run_uid: str, folded: int, batches: Batches) -> Any:
+        answer = self._exchange((verb, run_uid, folded, list(batches)))
         if isinstance(answer, Broken):
             self._end()
             return answer
@@ -94,20 +103,29 @@ class WorkerRunner:
 
     def _exchange(self, message: tuple[Any, ...], seconds: float | None = None) -> Any:
         limit = self._deadline if seconds is None else seconds
-        if self._pipe is None:
-            died = WorkerDiedError("the analysis process could not be started")
+        pipe = self._pipe
+        if pipe is None:
+            died = WorkerDiedError(
+                f"the analysis process {'was closed' if self._closed else 'does not start'}"
+            )
             return Broken(str(died), died)
         try:
-            self._pipe.send(message)
-            if not self._pipe.poll(limit):
+            pipe.send(message)
+            if not pipe.poll(limit):
                 error = DeadlineError(f"no answer within {limit:g} s")
                 return Broken(f"the analysis took longer than {limit:g} s", error)
-            return self._pipe.recv()
+            return pipe.recv()
         except (EOFError, OSError) as error:
             died = WorkerDiedError(f"the analysis process ended ({type(error).__name__})")
             return Broken(str(died), died)
 
     def _start(self) -> None:
+        try:
+            self._launch()
+        except OSError:  # no process to be had, or one that died at once: the next call says so
+            self._end()
+
+    def _launch(self) -> None:
         ours, theirs = Pipe()
         environment = os.environ | {
             "OMP_NUM_THREADS": "1"
@@ -127,15 +145,20 @@ class WorkerRunner:
             self._end()
 
     def _end(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-        self._pipe, self._child = None, None
+        # taken first: `close` may come from another thread
+        pipe, child, self._pipe, self._child = self._pipe, self._child, None, None
+        if pipe is not None:
+            pipe.close()
+        if child is not None:
+            child.kill()
+            child.wait()
         self._folded.clear()
 
     @property
     def pid(self) -> int:
         """Process id of the child, 0 when none runs."""
         return self._child.pid if self._child else 0
+
+
+def _has_died(answer: Any) -> bool:
+    return isinstance(answer, Broken) and isinstance(answer.error, WorkerDiedError)

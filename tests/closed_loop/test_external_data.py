@@ -1,0 +1,315 @@
+"""Detectors that write files: each frame is analysed once, or ends as a result that says why not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import toy
+from beam import analyzer
+from bluesky import RunEngine, plans
+from bluesky import plan_stubs as bps
+from fake_analysis import engine
+from listener import AnalysisOf, Listener
+
+from skyloop.callbacks import Analyzer
+from skyloop.documents.frames import Point
+from skyloop.errors import DataError
+
+bp: Any = plans
+
+
+def mean_of(point: Point) -> float | None:
+    """The frame of an image is its mean."""
+    if "det" not in point.data:
+        return None
+    image = np.asarray(point.data["det"], dtype=float)
+    if image.size != 240 * 320:
+        raise DataError(f"image {point.seq_num} has shape {image.shape}")
+    return float(image.mean())
+
+
+IMAGES = replace(toy.TECHNIQUE, frame_of=mean_of, wanted=lambda descriptor: {"det"})
+
+
+@pytest.fixture(name="RE")
+def run_engine() -> Any:
+    return RunEngine({}, call_returns_result=True)  # ophyd-async wants the context managers
+
+
+@pytest.fixture
+def devices(RE: Any, tmp_path: Path) -> Any:
+    from ophyd_async.core import StaticPathProvider, UUIDFilenameProvider, init_devices
+    from ophyd_async.sim import PatternGenerator, SimBlobDetector, SimMotor
+
+    (tmp_path / "data").mkdir()
+    paths = StaticPathProvider(UUIDFilenameProvider(), tmp_path / "data")
+    with init_devices():
+        det = SimBlobDetector(paths, pattern_generator=PatternGenerator())
+        motor = SimMotor()
+    return det, motor
+
+
+@pytest.fixture(params=["inline", "thread"])
+def analysis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Analyzer]:
+    with analyzer(request.param, IMAGES, allowed_roots=[str(tmp_path)]) as made:
+        yield made
+
+
+def analysed(analysis: Analyzer, act: Callable[[Listener], Any]) -> tuple[Listener, AnalysisOf]:
+    raw, listener = Listener(), Listener()
+    analysis.subscribe(listener)
+    act(raw)
+    assert analysis.flush(60)
+    assert analysis.health.faults == ()
+    return raw, listener.run()
+
+
+def means(raw: Listener) -> list[float]:
+    uri = raw.of("stream_resource")[0]["uri"]
+    with h5py.File(uri.removeprefix("file://localhost"), "r") as file:
+        images: Any = file["entry/data/data"]
+        return [float(np.asarray(image, dtype=float).mean()) for image in images]
+
+
+def fly(det: Any, frames: int) -> Any:
+    from ophyd_async.core import TriggerInfo
+
+    yield from bps.open_run()
+    yield from bps.stage(det, wait=True)
+    info = TriggerInfo(number_of_events=frames, livetime=0.01, deadtime=0.001)
+    yield from bps.prepare(det, info, wait=True)
+    yield from bps.declare_stream(det, name="main", collect=True)
+    yield from bps.kickoff_all(det, wait=True)
+    yield from bps.collect_while_completing([det], [det], flush_period=0.02, stream_name="main")
+    yield from bps.unstage(det, wait=True)
+    yield from bps.close_run()
+
+
+def test_a_step_scan_is_analysed_frame_by_frame(RE: Any, devices: Any, analysis: Analyzer) -> None:
+    det, motor = devices
+    raw, run = analysed(analysis, lambda raw: RE(bp.scan([det], motor, 0, 0.02, 3), [analysis, raw]))
+    assert run.spots() == [1, 2, 3]
+    assert set(run.outcomes().values()) <= {"ok", "superseded"}
+    assert run.final().mean == pytest.approx(np.mean(means(raw)), rel=1e-12)
+
+
+def test_a_fly_scan_without_any_event_is_analysed_frame_by_frame(
+    RE: Any, devices: Any, analysis: Analyzer
+) -> None:
+    raw, run = analysed(analysis, lambda raw: RE(fly(devices[0], 6), [analysis, raw]))
+    assert raw.of("event") == []
+    assert run.spots() == [1, 2, 3, 4, 5, 6]
+    assert {event["data"]["raw_stream"] for event in run.stream("primary")} == {"main"}
+    assert run.final().mean == pytest.approx(np.mean(means(raw)), rel=1e-12)
+
+
+@pytest.mark.parametrize("plan", ["step", "fly"])
+def test_without_allowed_roots_each_frame_fails_and_says_how_to_allow_it(
+    RE: Any, devices: Any, plan: str
+) -> None:
+    det, motor = devices
+    docs = bp.scan([det], motor, 0, 0.02, 2) if plan == "step" else fly(det, 2)
+    with analyzer("thread", IMAGES) as analysis:
+        _, run = analysed(analysis, lambda raw: RE(docs, [analysis, raw]))
+    assert run.spots() == [1, 2]
+    assert set(run.outcomes().values()) == {"failed"}
+    assert all("mend: allowed_roots" in reason for reason in run.reasons().values())
+    assert run.final().outcome == "rejected"
+    assert run.stream("summary")[0]["data"]["not_analysed"] == 2
+
+
+def test_a_technique_that_wants_no_images_needs_no_roots(RE: Any, devices: Any) -> None:
+    det, motor = devices
+
+    def frame_of(point: Point) -> float | None:
+        return float(point.data["motor"]) + 2.0 if "motor" in point.data else None
+
+    technique = replace(toy.TECHNIQUE, frame_of=frame_of, wanted=lambda descriptor: set())
+    with analyzer("thread", technique) as analysis:
+        _, run = analysed(analysis, lambda raw: RE(bp.scan([det], motor, 0, 0.02, 3), [analysis, raw]))
+    assert run.spots() == [1, 2, 3]
+    assert set(run.outcomes().values()) <= {"ok", "superseded"}
+
+
+# files that are not as they should be -----------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(RE: Any, devices: Any, tmp_path: Path) -> tuple[Listener, Path]:
+    """A step scan of three frames as documents, and its file."""
+    raw = Listener()
+    det, motor = devices
+    RE(bp.scan([det], motor, 0, 0.02, 3), raw)
+    return raw, next((tmp_path / "data").glob("*.h5"))
+
+
+def absent(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def rubbish(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(1).bytes(path.stat().st_size))
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def elsewhere(path: Path) -> None:
+    """The data lie in a file outside the roots, and the file links to them."""
+    secret = path.parent.parent / "secret.h5"
+    shutil.move(path, secret)
+    with h5py.File(path, "w") as file:
+        file["entry/data/data"] = h5py.ExternalLink(str(secret), "/entry/data/data")
+
+
+def stored_outside(path: Path) -> None:
+    """The dataset itself takes its bytes from another file."""
+    secret = path.parent.parent / "secret.bin"
+    secret.write_bytes(b"x" * 240 * 320 * 3)
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "entry/data/data", (3, 240, 320), "u1", external=[(str(secret), 0, 240 * 320 * 3)]
+        )
+
+
+def linked(path: Path) -> None:
+    """The path is a link that leads out of the roots."""
+    secret = path.parent.parent / "secret.h5"
+    shutil.move(path, secret)
+    path.symlink_to(secret)
+
+
+def another_shape(path: Path) -> None:
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file["entry/data/data"] = np.zeros((3, 10, 10), "u1")
+
+
+def bomb(path: Path) -> None:
+    path.unlink()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/data/data", (3, 2**20, 2**20), "f8", chunks=(1, 64, 64))
+
+
+DAMAGES = [
+    absent, empty, truncated, rubbish, folder, elsewhere, stored_outside, linked, another_shape, bomb,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_a_file_that_cannot_be_read_costs_its_frames_and_nothing_else(
+    recorded: tuple[Listener, Path], damage: Any, executor: str
+) -> None:
+    raw, path = recorded
+    damage(path)
+    with analyzer(executor, IMAGES, allowed_roots=[str(path.parent)]) as analysis:
+        listener = Listener()
+        analysis.subscribe(listener)
+        for name, doc in raw.docs:
+            analysis(name, doc)
+        for name, doc in toy.raw_run([1.0], "afterwards"):
+            analysis(name, doc)  # another run, of which this technique wants nothing
+        assert analysis.flush(60)
+        assert analysis.health.faults == ()
+    run = listener.run()
+    assert sorted(run.spots()) == [1, 2, 3]
+    left = {"ok", "superseded", "failed"} if damage is truncated else {"failed"}
+    assert set(run.outcomes().values()) <= left
+    assert "failed" in run.outcomes().values()
+    for number, outcome in run.outcomes().items():
+        if outcome == "failed":
+            assert run.reasons()[number]
+            assert "\n" not in run.reasons()[number]
+    assert run.stop is not None
+    assert run.stop["num_events"]["primary"] == 3
+
+
+def test_a_file_that_is_written_later_is_read_later(recorded: tuple[Listener, Path]) -> None:
+    raw, path = recorded
+    hidden = path.rename(path.with_suffix(".later"))
+    with analyzer("thread", IMAGES, allowed_roots=[str(path.parent)]) as analysis:
+        listener = Listener()
+        analysis.subscribe(listener)
+        for name, doc in raw.docs[:-1]:
+            analysis(name, doc)
+        assert analysis.flush(30)
+        key = (raw.of("start")[0]["uid"], "primary", 3)
+        future = analysis.inbox.future(key)
+        assert not future.done()
+        hidden.rename(path)
+        assert future.result(30).result.mean > 0
+        analysis(*raw.docs[-1])
+        assert analysis.flush(30)
+    run = listener.run()
+    assert sorted(run.spots()) == [1, 2, 3]
+    assert set(run.outcomes().values()) <= {"ok", "superseded"}
+
+
+def test_a_frame_measured_again_is_analysed_again(RE: Any, devices: Any, analysis: Analyzer) -> None:
+    from bluesky.utils import RunEngineInterrupted
+
+    det, motor = devices
+    paused: list[bool] = []
+
+    def plan() -> Any:
+        yield from bps.open_run()
+        yield from bps.stage(det, wait=True)
+        yield from bps.checkpoint()
+        yield from bps.trigger_and_read([det, motor])
+        if not paused:
+            paused.append(True)
+            yield from bps.pause()
+        yield from bps.checkpoint()
+        yield from bps.trigger_and_read([det, motor])
+        yield from bps.unstage(det, wait=True)
+        yield from bps.close_run()
+
+    def act(raw: Listener) -> None:
+        with pytest.raises(RunEngineInterrupted):
+            RE(plan(), [analysis, raw])
+        RE.resume()
+
+    _, run = analysed(analysis, act)
+    assert run.spots() == [1, 1, 2]
+    assert run.final().values == 2
+
+
+def test_classic_ophyd_files_are_analysed(tmp_path: Path) -> None:
+    from ophyd.sim import SynAxis, SynSignalWithRegistry
+
+    rng = np.random.default_rng(1)
+    taken: list[Any] = []
+
+    def image() -> Any:
+        taken.append(rng.normal(size=(240, 320)) + 5.0)
+        return taken[-1]
+
+    img: Any = SynSignalWithRegistry(func=image, name="det", labels={"detectors"}, save_path=str(tmp_path))
+    taken.clear()
+    with analyzer("thread", IMAGES, allowed_roots=[str(tmp_path)]) as analysis:
+        _, run = analysed(
+            analysis,
+            lambda raw: engine(analysis, raw)(bp.scan([img], SynAxis(name="motor"), -1, 1, 3)),
+        )
+    assert run.spots() == [1, 2, 3]
+    assert run.final().mean == pytest.approx(np.mean([t.mean() for t in taken]), rel=1e-12)
