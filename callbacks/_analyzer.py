@@ -53,6 +53,7 @@ class Analyzer:
         self.inbox = Inbox(name)
         self._newest = Newest(self.inbox)
         self._sinks: list[Sink] = []
+        self._own_sinks: list[Sink] = []
         self._documents = 0
         self._faults: list[str] = []
         self._runner = _runner(self.engine, options)
@@ -90,10 +91,17 @@ class Analyzer:
             self._pipeline.quarantine(Quarantined(str(name), "", reason, ""))
 
     def subscribe(self, sink: Callback) -> Sink:
-        """Give all analysis documents to a callback, on a thread of its own; returns its `Sink`."""
-        wrapped = sink if isinstance(sink, Sink) else Sink(sink)
-        self._sinks.append(wrapped)
-        return wrapped
+        """Give all analysis documents to a callback, on a thread of its own; returns its `Sink`.
+
+        A `Sink` that is given may be shared with others: whoever made it closes it.
+        """
+        if isinstance(sink, Sink):
+            self._sinks.append(sink)
+            return sink
+        own = Sink(sink)
+        self._sinks.append(own)
+        self._own_sinks.append(own)
+        return own
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything that came in is analysed and in the sinks; false when it takes longer."""
@@ -113,7 +121,8 @@ class Analyzer:
                 self._runner.close()  # an engine that hangs is ended, so that its frames get their results
             self._thread.join(timeout)
         self._runner.close()
-        done += [sink.close() for sink in self._sinks]
+        shared = [sink for sink in self._sinks if sink not in self._own_sinks]
+        done += [sink.flush(timeout) for sink in shared] + [sink.close() for sink in self._own_sinks]
         return all(done)
 
     def __enter__(self) -> Analyzer:

@@ -95,6 +95,7 @@ def _analysed(
         for document in documents:
             store(*document)
             analysis(*document)
+    store.close()
     if store.failed:
         raise StorageError(store.last_failure)
     return analysed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -121,6 +123,9 @@ def list_techniques() -> None:
 def main() -> None:
     """Entry point of the `skyloop` command."""
     words = sys.argv[1:]
+    if words and words[0] in ("analyze", "replay"):
+        # an analysis records whatever is raised in it and goes on; Ctrl-C is meant for the command
+        signal.signal(signal.SIGINT, _quit)
     try:
         app([word for word in words if word != "--debug"])  # wherever it stands, it is of the command line
     except SkyloopError as error:
@@ -129,3 +134,8 @@ def main() -> None:
         # not wrapped: who pipes it, searches it or copies a path from it gets whole lines
         Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None
+
+
+def _quit(*_: object) -> None:
+    Console(stderr=True).show_cursor(show=True)
+    os._exit(130)

@@ -103,6 +103,7 @@ def _replay_all(
             _replay_one(run, analysis, documents)
             for run in progress.track(runs, description=f"replaying {len(runs)} runs")
         ]
+    store.close()
     if store.failed:
         raise StorageError(f"{store.failed} documents were not written; the last: {store.last_failure}")
     return replayed
