@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import toy
@@ -107,3 +111,32 @@ def test_an_engine_of_the_session_itself_is_refused_with_the_mend(monkeypatch: p
     monkeypatch.setattr(toy.Engine, "__module__", "__main__")
     with pytest.raises(ConfigError, match="executor='thread'"):
         WorkerRunner(toy.Engine(toy.Config()))
+
+
+def test_a_hanging_engine_ends_with_the_process_that_started_it() -> None:
+    script = (
+        "import sys, threading, time, toy\n"
+        "from skyloop.runtime.worker import WorkerRunner\n"
+        "worker = WorkerRunner(toy.Engine(toy.Config()), deadline=600.0)\n"
+        "threading.Thread(target=worker.step, args=('run', [[toy.HANGS]]), daemon=True).start()\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    path = os.pathsep.join(sys.path)
+    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": path}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+    ended = time.monotonic() + 30.0
+    while alive(child) and time.monotonic() < ended:
+        os.sched_yield()
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 from skyloop.runtime.guarded import Broken
 from skyloop.runtime.runners import LocalRunner
+
+_LOOK_SECONDS = 1.0
 
 
 def _serve(pipe: Connection) -> None:
@@ -40,7 +45,15 @@ def _portable(answer: Any) -> Any:
     return Broken(answer.reason, RuntimeError(answer.reason)) if isinstance(answer, Broken) else answer
 
 
+def _end_with(parent: int) -> None:
+    # a parent that was killed closes the pipe, but an engine that hangs does not look there
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
+
+
 def _main() -> None:
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C pauses the scan; it must not end the analysis
     try:
         _serve(Connection(int(sys.argv[1])))
