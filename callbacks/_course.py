@@ -38,6 +38,7 @@ class Course:
     points: Points
     frames: dict[Spot, Any] = field(default_factory=dict[Spot, Any])
     batches: list[list[Spot]] = field(default_factory=list[list[Spot]])
+    _frames_of: list[list[Any]] | None = None  # frames of the batches, kept so that a long run stays cheap
     waiting: list[Waiting] = field(default_factory=list[Waiting])
     opened: bool = False
     frames_in: int = 0
@@ -53,7 +54,9 @@ class Course:
 
     def frame_batches(self) -> list[list[Any]]:
         """Frames of all batches, oldest first."""
-        return [[self.frames[spot] for spot in batch] for batch in self.batches]
+        if self._frames_of is None:
+            self._frames_of = [[self.frames[spot] for spot in batch] for batch in self.batches]
+        return self._frames_of
 
     def place(self, waiting: list[Waiting]) -> bool:
         """Put frames into the batches: new spots as one new batch, known spots where they were.
@@ -66,9 +69,14 @@ class Course:
         self.frames.update({w.spot: w.frame for w in waiting})
         if new:
             self.batches.append(new)
+        if known:
+            self._frames_of = None
+        elif self._frames_of is not None and new:
+            self._frames_of.append([self.frames[spot] for spot in new])
         return bool(known)
 
     def remove(self, spot: Spot) -> None:
         """Take a frame out that the engine cannot fold."""
         self.frames.pop(spot, None)
+        self._frames_of = None
         self.batches = [kept for batch in self.batches if (kept := [s for s in batch if s != spot])]
