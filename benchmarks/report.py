@@ -23,8 +23,7 @@ def page(files: list[Path]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench` (full runs), nothing else running; "
-        f"{_machine()}.",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`; {_machine()}.",
         "",
         ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
         "",
