@@ -113,6 +113,7 @@ class Analyzer:
     def close(self, timeout: float = 60.0) -> bool:
         """Flush, end the open runs, then the threads and the process; false when something was left."""
         done = [self.flush(timeout)]
+        self.inbox.retire()
         self._mailbox.close()
         if self._inline:
             self._note(guarded(self._pipeline.close))

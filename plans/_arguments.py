@@ -34,13 +34,17 @@ def inbox_of(analysis: Any) -> Inbox:
     """The inbox of an analysis that is given as the object or by its name.
 
     Raises:
-        ConfigError: it is neither, or no live analysis has that name.
+        ConfigError: it is neither, no live analysis has that name, or it was closed.
     """
+    inbox: Any = analysis if isinstance(analysis, Inbox) else getattr(analysis, "inbox", None)
     if isinstance(analysis, str):
-        return inbox_named(analysis)
-    inbox = analysis if isinstance(analysis, Inbox) else getattr(analysis, "inbox", None)
+        inbox = inbox_named(analysis)
     if not isinstance(inbox, Inbox):
         raise ConfigError(f"analysis: {_told(analysis)} has no inbox; mend: give an analysis, or its name")
+    if inbox.retired:
+        raise ConfigError(
+            "analysis: it was closed and will give no result; mend: make and subscribe a new one"
+        )
     return inbox
 
 

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from cli.conftest import MODEL, TRUTH, Command, columns, write
 
+from skyloop.errors import DataError
+from skyloop.storage.curve_run import CurveOptions, curve_run
+
 OPTIONS = ["--layer", "film thickness=150:350 roughness=5 sld=4.2", "--backing", "sld=2.07 roughness=4"]
 FEW = ["--set", "particles=100"]
 
@@ -179,3 +182,10 @@ def test_the_analysis_run_names_its_raw_run(skyloop: Command, curve: Path, model
     raw, analysis = sorted(starts, key=lambda start: start.get("purpose", ""))
     assert raw["file"] == "curve.dat"
     assert analysis["parent_uids"] == [raw["uid"]]
+
+
+def test_a_column_of_logarithms_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "log.dat"
+    file.write_text("\n".join(f"{0.01 * n} {-0.1 * n} 0.01" for n in range(1, 20)))
+    with pytest.raises(DataError, match="logarithms"):
+        curve_run(file, CurveOptions())

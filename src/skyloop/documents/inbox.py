@@ -64,11 +64,16 @@ class Inbox:
 
     def __init__(self, name: str = "", capacity: int = 10_000) -> None:
         self.name = name
+        self.retired = False
         self._capacity = capacity
         self._lock = RLock()
         self._futures: OrderedDict[Key, Future[Analysis]] = OrderedDict()
         if name:
             _named[name] = self
+
+    def retire(self) -> None:
+        """No result will be put any more: the analysis was closed."""
+        self.retired = True
 
     def future(self, key: Key) -> Future[Analysis]:
         """The future of a key, pending until its result is put."""

@@ -23,7 +23,10 @@ def _serve(pipe: Connection) -> None:
     runner = LocalRunner(pickle.loads(engine))  # noqa: S301 - from our parent, over a private socket pair
     while True:
         verb, run_uid, folded, batches = pipe.recv()
-        answer = _answer(runner, verb, run_uid, [()] * folded + batches)
+        try:
+            answer = _answer(runner, verb, run_uid, [()] * folded + batches)
+        except KeyboardInterrupt as error:  # no person sends it here: the engine itself raised it
+            answer = Broken(f"KeyboardInterrupt: {error}", error)
         pipe.send((_portable(answer), runner.folded(run_uid)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
 __all__ = ["Broken", "guarded"]
@@ -25,9 +26,14 @@ def guarded(call: Callable[..., T], *args: Any) -> T | Broken:
     """The value of `call(*args)`, or what it raised as a `Broken` value.
 
     `SystemExit`, `ReferenceError` and `CancelledError` are caught too: in a callback the first hangs the
-    RunEngine for ever, the second unsubscribes the callback silently, the third truncates the run.
+    RunEngine for ever, the second unsubscribes the callback silently, the third truncates the run. Only
+    Ctrl-C on the main thread passes: there a person wants a replay to end, and no RunEngine calls.
     """
     try:
         return call(*args)
+    except KeyboardInterrupt as error:
+        if current_thread() is main_thread():
+            raise
+        return Broken(f"KeyboardInterrupt: {error}", error)
     except BaseException as error:  # noqa: BLE001 - this is the boundary; the caller records what it gets
         return Broken(f"{type(error).__name__}: {error}", error)

@@ -44,7 +44,7 @@ def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[s
     Raises:
         DataError: the file cannot be read, or lacks what the options do not supply.
     """
-    curve = _completed(read_curve(path, fwhm=options.fwhm), path, options)
+    curve = _plausible(path, _completed(read_curve(path, fwhm=options.fwhm), path, options))
     chosen, left_out = _chosen(curve, options)
     if not len(chosen):
         raise DataError(f"{path}: no point can be used: {left_out}; mend: check columns and q_min, q_max")
@@ -61,6 +61,16 @@ def _completed(curve: Curve, path: Path, options: CurveOptions) -> Curve:
         curve = replace(curve, reflectivity_sigma=options.relative_sigma * np.abs(curve.reflectivity))
     if options.relative_resolution > 0:
         curve = replace(curve, q_sigma=curve.q * options.relative_resolution / _FWHM)
+    return curve
+
+
+def _plausible(path: Path, curve: Curve) -> Curve:
+    negative = int((curve.reflectivity < 0).sum())
+    if negative > len(curve) / 2:
+        raise DataError(
+            f"{path}: {negative} of {len(curve)} reflectivities are negative, as logarithms are; "
+            "mend: give the reflectivity itself"
+        )
     return curve
 
 

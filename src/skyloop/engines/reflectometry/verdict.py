@@ -43,7 +43,7 @@ def carried(found: Assessment, z: float) -> Verdict:
     """Verdict on a posterior whose last check found a difference z, or was not made or failed (NaN)."""
     doubt = _doubt(found)
     outcome = Outcome.DEGRADED if doubt else Outcome.OK
-    return Verdict(outcome, doubt, confirmed=not (math.isnan(z) or _is_wrong(found)), z=z)
+    return Verdict(outcome, doubt, confirmed=not (math.isnan(z) or doubt), z=z)
 
 
 def settled(found: Assessment, pair: tuple[Assessment, Assessment]) -> Verdict:
@@ -88,10 +88,6 @@ def agree(first: Assessment, other: Assessment) -> bool:
 def _difference(first: Assessment, other: Assessment) -> float:
     variance = 0.5 * (first.target_sigma**2 + other.target_sigma**2)
     return (other.target - first.target) / variance**0.5
-
-
-def _is_wrong(found: Assessment) -> bool:
-    return found.is_misfit or found.is_overfit or found.other_mass >= _MOST_OTHER_MASS
 
 
 def _doubt(found: Assessment) -> str:
