@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +54,13 @@ print(json.dumps(found))
 
 def test_a_full_disk_costs_that_file_alone_and_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", FULL_DISK, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
