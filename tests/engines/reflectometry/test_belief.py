@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from skyloop.engines.reflectometry import Frame, State, example
 from skyloop.engines.reflectometry.assess import other_mode
 from skyloop.engines.reflectometry.belief import Curves, infer, update
+from skyloop.engines.reflectometry.fit import fit_data
 from skyloop.engines.reflectometry.frame import join
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import gather
@@ -43,13 +44,17 @@ def by_brute_force(data, draws=400_000):
     return float(mean), float(sigma), float(evidence - np.log(draws))
 
 
+def by_a_fit(data):
+    return guided(CURVES, fit_data(EXAMPLE.config, data), data, rng(2), size=800)
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_few_points_give_what_brute_force_gives(count):
-    points, data = of_points(count)
+    _, data = of_points(count)
     mean, sigma, evidence = by_brute_force(data)
     ways = (
         infer(CURVES, data, rng(1), size=800),
-        guided(EXAMPLE.config, CURVES, points, data, rng(2)),
+        by_a_fit(data),
     )
     for ensemble in ways:
         found = target_of(ensemble)
@@ -59,9 +64,9 @@ def test_few_points_give_what_brute_force_gives(count):
 
 
 def test_two_ways_to_the_posterior_of_a_curve_agree():
-    points, data = of_points(40)
+    _, data = of_points(40)
     first = infer(CURVES, data, rng(1), size=800)
-    second = guided(EXAMPLE.config, CURVES, points, data, rng(2))
+    second = by_a_fit(data)
     (mean, sigma), (other, spread) = target_of(first), target_of(second)
     assert other == pytest.approx(mean, abs=0.3 * sigma)
     assert spread == pytest.approx(sigma, rel=0.2)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from skyloop.engines.reflectometry import Frame, example
 from skyloop.engines.reflectometry.belief import Curves, infer, update
+from skyloop.engines.reflectometry.fit import fit_data
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import gather
 from skyloop.numerics.smc import moments
@@ -38,8 +39,8 @@ def by_updates(frames, draw):
 
 
 def by_a_fit(frames, draw):
-    frame = Frame.counted(*frames)
-    return guided(CONFIG, CURVES, frame, data_of(frame), draw)
+    data = data_of(Frame.counted(*frames))
+    return guided(CURVES, fit_data(CONFIG, data), data, draw, size=800)
 
 
 def quantiles(way):

@@ -162,6 +162,18 @@ def test_other_starts_end_in_the_same_fit() -> None:
         assert (np.abs(fit.theta - fits[0].theta) < 0.01 * fit.sigma).all()
 
 
+@pytest.mark.parametrize("thickness", [712.0, 2345.0, 4321.0])
+def test_one_fringe_of_a_thick_film_is_told_from_the_next(thickness: float) -> None:
+    """About 180 fringes fit into the range; 64 starts taken blindly found the right one in 4 of 12."""
+    text = FILM.replace("[100, 500]", "[500, 5000]")
+    q = torch.linspace(0.008, 0.25, 400, dtype=torch.float64)
+    slabs = stack([thickness], [0.0, 4.1, 2.07], roughness=[6.0, 4.0])
+    expected = 1e5 * (1 + 400 * (q / 0.25) ** 2)
+    counts = np.random.default_rng(0).poisson((expected * model_curve(q, 0 * q, slabs)[0]).numpy())
+    fit = fit_curve(load(text), Frame.counted(q.numpy(), counts, expected.numpy()))
+    assert abs(of(fit, "film.thickness") - thickness) < 4 * fit.sigma[fit.names.index("film.thickness")]
+
+
 def test_a_parameter_at_its_bound_is_named() -> None:
     text = FILM.replace("sld: [0, 6.5]", "sld: [4.5, 6.5]")
     fit = fit_curve(load(text), counted(3e4, 0), starts=32)

@@ -10,6 +10,7 @@ from skyloop.engines.reflectometry import Config, Engine, Frame, example
 from skyloop.engines.reflectometry.assess import Assessment
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Repeat, Sample
+from skyloop.engines.reflectometry.fit import fit_data
 from skyloop.engines.reflectometry.likelihood import gather
 from skyloop.engines.reflectometry.rival import with_further_layer
 from skyloop.engines.reflectometry.verdict import Verdict, doubted
@@ -37,9 +38,13 @@ def data_of(frame):
     return gather(frame, systematic=CONFIG.systematic, tolerance=1e-6)
 
 
+def rival_of(config, data, key):
+    return with_further_layer(config, data, fit_data(config, data, key=key).cost, key=key)
+
+
 def test_a_missing_layer_is_found_where_it_is():
     frame = counted(with_layers(CONFIG.sample.layers[0], HIDDEN), flux=3e6, seed=0)
-    rival = with_further_layer(CONFIG, data_of(frame), key=0)
+    rival = rival_of(CONFIG, data_of(frame), key=0)
     assert rival.gain > 10.0
     assert rival.interface == "film/silicon"
     assert rival.thickness == pytest.approx(30.0, abs=5.0)
@@ -48,12 +53,12 @@ def test_a_missing_layer_is_found_where_it_is():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_layer_more_never_fits_worse_and_gains_little_where_there_is_none(seed):
-    rival = with_further_layer(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=seed)), key=seed)
+    rival = rival_of(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=seed)), key=seed)
     assert -1e-2 < rival.gain < 5.0
 
 
 def test_the_rival_is_a_point_of_its_curves():
-    rival = with_further_layer(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=0)), key=0)
+    rival = rival_of(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=0)), key=0)
     assert rival.curves.target(rival.u)[0] == rival.target
     assert np.all((rival.u >= 0.0) & (rival.u <= 1.0))
 
@@ -74,7 +79,7 @@ def test_the_layer_is_sought_beside_that_of_the_target(layers, target, interface
     curves, q = Curves.of(config), np.linspace(0.01, 0.2, 30)
     r = curves(np.full((1, len(curves.parameters)), 0.5), q, 0 * q)[0]
     frame = Frame.counted(q, np.random.default_rng(0).poisson(1e6 * r), 1e6)
-    assert with_further_layer(config, data_of(frame), key=0).interface in interfaces
+    assert rival_of(config, data_of(frame), key=0).interface in interfaces
 
 
 def folded(seed):
@@ -102,14 +107,25 @@ def test_a_layer_that_the_data_favour_is_told_to_the_end():
 
 
 def test_a_target_that_was_confirmed_is_lost_to_clear_evidence_alone():
-    rival = with_further_layer(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=0)), key=0)
+    rival = rival_of(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=0)), key=0)
     found = Assessment(240.0, 0.2, 0.0, np.nan, 1.0, 0.5, "")
     sure = Verdict(confirmed=True, z=0.1)
     near = replace(rival, gain=2.0, target=250.0)
     assert not doubted(sure, found, near, strict=True).confirmed
-    assert doubted(sure, found, near, strict=False) is sure
-    assert doubted(sure, found, replace(near, target=240.3), strict=True) is sure
-    assert not doubted(sure, found, replace(near, gain=9.3), strict=False).confirmed
+    assert doubted(sure, found, near, strict=False).confirmed
+    assert doubted(sure, found, replace(near, target=240.3), strict=True).confirmed
+    assert not doubted(sure, found, replace(near, gain=3.1), strict=False).confirmed
+    assert not doubted(sure, found, replace(near, target=240.3, gain=9.3), strict=False).confirmed
+
+
+def test_the_last_word_says_what_a_layer_nobody_thought_of_would_do():
+    engine = Engine(replace(CONFIG, target_sigma=3.0))
+    state, _ = engine.step(engine.start(0), [counted(CONFIG, flux=3e6, seed=0)])
+    told = engine.finish(state)
+    assert told.confirmed
+    assert told.outcome == Outcome.OK
+    assert -1e-2 < told.further_layer_gain < 3.0
+    assert 100.0 < told.further_layer_target < 500.0
 
 
 def test_candidates_tell_the_target_as_far_as_they_tell_the_layer():
@@ -118,7 +134,7 @@ def test_candidates_tell_the_target_as_far_as_they_tell_the_layer():
     assert state.points is not None
     blind = Engine(replace(CONFIG, target_sigma=1e-9))
     model = blind.step(blind.start(0), [state.points])[1]
-    rival = with_further_layer(CONFIG, data_of(state.points), key=0)
+    rival = rival_of(CONFIG, data_of(state.points), key=0)
     other = rival.curves(rival.u, model.q_grid, np.zeros_like(model.q_grid))[0]
     d = (model.prediction - other) / model.prediction_sigma
     assert np.abs(d).max() > 2.0

@@ -11,6 +11,7 @@ import numpy as np
 from skyloop.engines.reflectometry.assess import Assessment, assess
 from skyloop.engines.reflectometry.belief import Curves, State, infer, update
 from skyloop.engines.reflectometry.config import Config
+from skyloop.engines.reflectometry.fit import Fit, fit_data
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import Data, gather
@@ -33,6 +34,8 @@ _GROWTH = 2.0
 _RECHECK_GROWTH = 1.1
 _LONGEST_DOUBT = 1.5
 """A little evidence for a rival delays the target until there are this many times as many points."""
+_COARSE = 1e-3
+"""Log likelihood to which a fit is made that only guides: particles do the rest."""
 _SAME_POINT = 0.02
 """Countings closer than this share of the grid's step are countings of one point."""
 
@@ -93,9 +96,9 @@ class Engine:
         if state.points is None:
             return self._nothing(None, "the run holds no points")
         points, data = state.points, self._data(state.points)
-        first = self._inferred(points, data, _generator(state.key, len(points), _FINAL))
+        first = self._inferred(data, _generator(state.key, len(points), _FINAL))
         check = _generator(state.key, len(points), _FINAL_CHECK)
-        return self._told(points, data, *self._settled(first, points, data, check, strict=False))
+        return self._told(points, data, *self._settled(first, data, check, strict=False))
 
     def _data(self, points: Frame) -> Data:
         grid = self._config.q_grid
@@ -109,16 +112,22 @@ class Engine:
         is_new = now != state.n_inferred
         must_infer = is_new and (now <= _ALWAYS_INFERRED or now >= _GROWTH * state.n_inferred)
         if state.ensemble is None or state.points is None or must_infer:
-            return replace(grown, ensemble=self._inferred(points, data, rng), n_inferred=now)
+            return replace(grown, ensemble=self._inferred(data, rng), n_inferred=now)
         before = self._data(state.points)
         size = self._config.particles
         ensemble = update(self._curves, state.ensemble, before, data, rng, size=size)
         return replace(grown, ensemble=ensemble)
 
-    def _inferred(self, points: Frame, data: Data, rng: np.random.Generator) -> Ensemble:
+    def _inferred(self, data: Data, rng: np.random.Generator) -> Ensemble:
         if len(data.q) > _FROM_PRIOR:
-            return guided(self._config, self._curves, points, data, rng)
+            return self._guided(self._fitted(data, rng), data, rng)
         return infer(self._curves, data, rng, size=self._config.particles)
+
+    def _fitted(self, data: Data, rng: np.random.Generator) -> Fit:
+        return fit_data(self._config, data, key=int(rng.integers(2**31)), tolerance=_COARSE)
+
+    def _guided(self, fit: Fit, data: Data, rng: np.random.Generator) -> Ensemble:
+        return guided(self._curves, fit, data, rng, size=self._config.particles)
 
     def _must_check(self, state: State, found: Assessment, n_points: int) -> bool:
         """When the target seems known or the model wrong, unless that was checked just now."""
@@ -131,34 +140,35 @@ class Engine:
         """Infer in another way; what is settled is kept, so that a wrong mode is left at once."""
         rng = _generator(state.key, state.n_frames, _CHECK)
         strict = _is_strict(state, len(points))
-        ensemble, found, verdict = self._settled(_known(state), points, data, rng, strict=strict)
+        ensemble, found, verdict = self._settled(_known(state), data, rng, strict=strict)
         holds = verdict.confirmed and found.target_sigma <= self._config.target_sigma
         checked = replace(
             state,
             ensemble=ensemble,
             n_inferred=len(data.q),
             n_checked=len(points),
-            n_doubted=state.n_doubted or (len(points) if verdict.rival else 0),
+            n_doubted=state.n_doubted or (len(points) if verdict.is_open else 0),
             z=verdict.z if holds else float("nan"),
         )
         return checked, found, verdict
 
     def _settled(
-        self, first: Ensemble, points: Frame, data: Data, rng: np.random.Generator, *, strict: bool
+        self, first: Ensemble, data: Data, rng: np.random.Generator, *, strict: bool
     ) -> tuple[Ensemble, Assessment, Verdict]:
         """An ensemble and an independent one as one when they agree; else the one of larger evidence.
 
         A target that both know is doubted once more, by a sample with a layer more: strictly before it
         is taken as known, so that points which decide come first, and later by clear evidence alone.
         """
-        other = guided(self._config, self._curves, points, data, rng)
+        fit = self._fitted(data, rng)
+        other = self._guided(fit, data, rng)
         pair = assess(self._curves, first, data), assess(self._curves, other, data)
         likelier = max(other, first, key=lambda ensemble: ensemble.log_evidence)
         ensemble = merged(first, other) if agree(*pair) else likelier
         found = assess(self._curves, ensemble, data)
         verdict = settled(found, pair)
         if verdict.confirmed and found.target_sigma <= self._config.target_sigma:
-            rival = with_further_layer(self._config, data, int(rng.integers(2**31)))
+            rival = with_further_layer(self._config, data, fit.cost, key=int(rng.integers(2**31)))
             verdict = doubted(verdict, found, rival, strict=strict)
         return ensemble, found, verdict
 

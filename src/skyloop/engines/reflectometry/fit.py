@@ -22,6 +22,10 @@ __all__ = ["Fit", "Mode", "fit_curve", "fit_data"]
 
 _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
 _SCOUT_STEPS = 10
+_SCOUT_TOLERANCE = 1e-3
+_STEPS = 200
+_PER_FRINGE, _MOST_CANDIDATES = 48, 16384
+_BATCH = 512
 _REFINED = 8
 _RIVAL = 4.5  # a cost this much higher is 3 sigma away
 
@@ -71,7 +75,8 @@ def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -
     Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
     not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
     fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on the data with
-    a coarse systematic error, and the best distinct few are then refined on the data as they are.
+    a coarse systematic error, and the best distinct few are then refined on the data as they are. Where
+    many fringes fit into the range of a thickness, the starts are the likeliest of many points.
 
     Raises:
         ConfigError: nothing is free.
@@ -80,8 +85,8 @@ def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -
     return fit_data(config, data, starts=starts, key=key)
 
 
-def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0) -> Fit:
-    """Fit gathered points as `fit_curve` fits a curve.
+def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0, tolerance: float = 1e-9) -> Fit:
+    """Fit gathered points as `fit_curve` fits a curve, to a tolerance of the log likelihood.
 
     Raises:
         ConfigError: nothing is free.
@@ -89,9 +94,30 @@ def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0) -> F
     parameters = Parameters.of(config)
     if not len(parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    scouts = _scouted(parameters, data, _sobol(starts, len(parameters), key))
-    found = _minimised(parameters, data, scouts, max_steps=200)
+    scouts = _scouted(parameters, data, _promising(parameters, data, starts, key))
+    found = _minimised(parameters, data, scouts, max_steps=_STEPS, tolerance=tolerance)
     return _fit(parameters, data, _picked(found, _distinct(found)))
+
+
+def _promising(parameters: Parameters, data: Data, starts: int, key: int) -> Tensor:
+    """Starts from the prior; of many more the likeliest, where many fringes fit into a thickness range.
+
+    A thickness is found from a start within about a fringe, 2 pi / q, of the right one.
+    """
+    entries = [entry for entry in parameters.entries if entry.name.endswith(".thickness")]
+    fringes = sum(entry.high - entry.low for entry in entries) * float(np.abs(data.q).max()) / (2.0 * np.pi)
+    candidates = int(min(_PER_FRINGE * fringes, _MOST_CANDIDATES))
+    if candidates <= starts:
+        return _sobol(starts, len(parameters), key)
+    points = _sobol(candidates, len(parameters), key)
+    coarse, q, q_sigma = _coarse(data), torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
+    curves = [model_curve(q, q_sigma, parameters.slabs(parameters.theta(u))) for u in points.split(_BATCH)]
+    likely = np.concatenate([coarse.log_likelihood(curve.numpy()) for curve in curves])
+    return points[np.argsort(-likely, kind="stable")[:starts].copy()]
+
+
+def _coarse(data: Data) -> Data:
+    return replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
 
 
 def _sobol(starts: int, dimensions: int, key: int) -> Tensor:
@@ -102,12 +128,13 @@ def _sobol(starts: int, dimensions: int, key: int) -> Tensor:
 
 def _scouted(parameters: Parameters, data: Data, starts: Tensor) -> Tensor:
     """Where to refine: the best distinct ends of a short search on coarse data."""
-    coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
-    ends = _minimised(parameters, coarse, starts, max_steps=_SCOUT_STEPS)
+    ends = _minimised(parameters, _coarse(data), starts, max_steps=_SCOUT_STEPS, tolerance=_SCOUT_TOLERANCE)
     return ends.x[_distinct(ends)[:_REFINED]]
 
 
-def _minimised(parameters: Parameters, data: Data, starts: Tensor, *, max_steps: int) -> Minimum:
+def _minimised(
+    parameters: Parameters, data: Data, starts: Tensor, *, max_steps: int, tolerance: float
+) -> Minimum:
     ones = torch.ones(len(parameters), dtype=torch.float64)
     return least_squares(
         lambda u: _quadratic(parameters, data, u),
@@ -115,6 +142,7 @@ def _minimised(parameters: Parameters, data: Data, starts: Tensor, *, max_steps:
         low=torch.zeros_like(ones),
         high=ones,
         max_steps=max_steps,
+        tolerance=tolerance,
     )
 
 

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 
 from skyloop.engines.reflectometry.belief import Curves
-from skyloop.engines.reflectometry.config import Config
-from skyloop.engines.reflectometry.fit import fit_curve
-from skyloop.engines.reflectometry.frame import Frame
+from skyloop.engines.reflectometry.fit import Fit
 from skyloop.engines.reflectometry.likelihood import Data
 from skyloop.numerics.mixture import Mixture
 from skyloop.numerics.smc import Ensemble, Sampler, bridge
@@ -22,7 +20,6 @@ __all__ = ["guided"]
 
 _DRAWS = 2
 """Particles of the proposal per particle of the posterior."""
-_STARTS = 64
 _HOPELESS = 30.0
 _LEAST_SHARE = 0.02
 _INFLATION = 1.5
@@ -31,37 +28,30 @@ _STEP = 1e-4
 _DECIMALS = 6
 
 
-def guided(
-    config: Config,
-    curves: Curves,
-    points: Frame,
-    data: Data,
-    rng: np.random.Generator,
-) -> Ensemble:
+def guided(curves: Curves, fit: Fit, data: Data, rng: np.random.Generator, *, size: int) -> Ensemble:
     """The posterior, from a proposal on all minima of a multi-start fit and a flat share of the prior.
 
     Args:
-        config: sample model; its particles are the size of the ensemble.
         curves: model curves over the unit cube.
-        points: the points to be fitted.
-        data: the same points, gathered.
+        fit: of these data.
+        data: gathered points.
         rng: source of all randomness.
+        size: particles of the ensemble.
     """
-    proposal = _proposal(config, curves, points, data, int(rng.integers(2**31)))
+    proposal = _proposal(curves, fit, data)
 
     def pair(u: FloatArray) -> FloatArray:
         log_like = data.log_likelihood(curves(u, data.q, data.q_sigma))
         return np.stack([proposal.log_density(u), log_like])
 
-    drawn = proposal.draw(_DRAWS * config.particles, rng)
-    return bridge(drawn, pair, rng, sampler=Sampler(size=config.particles))
+    drawn = proposal.draw(_DRAWS * size, rng)
+    return bridge(drawn, pair, rng, sampler=Sampler(size=size))
 
 
-def _proposal(config: Config, curves: Curves, points: Frame, data: Data, key: int) -> Mixture:
-    modes = fit_curve(config, points, starts=_STARTS, key=key).modes
-    cost = np.array([mode.cost for mode in modes])
+def _proposal(curves: Curves, fit: Fit, data: Data) -> Mixture:
+    cost = np.array([mode.cost for mode in fit.modes])
     near = cost <= cost.min() + _HOPELESS
-    theta = np.array([mode.theta for mode in modes])[near]
+    theta = np.array([mode.theta for mode in fit.modes])[near]
     # A centre needs no more digits, and none of those that depend on the thread count.
     centre = curves.parameters.uniform(torch.from_numpy(theta)).round(decimals=_DECIMALS).numpy()
     root = np.stack([_root(curves, data, u) for u in centre])

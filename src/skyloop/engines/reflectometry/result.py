@@ -80,6 +80,10 @@ class Result:
     """True when an independent inference from the prior was made and agrees, and the model fits."""
     confirmation_z: float
     """Difference of the two inferences in standard deviations; NaN when none was made."""
+    further_layer_gain: float
+    """Log likelihood of the best sample with one thin layer more, above the model's; NaN: not sought."""
+    further_layer_target: float
+    """The target, if there is such a layer, in its own unit; NaN when it was not sought."""
     q_grid: Annotated[FloatArray, Quantity("1/angstrom", ("grid",))]
     """Candidates for the next point."""
     prediction: Curve

@@ -29,6 +29,7 @@ _THICKEST = 60.0
 _ROUGHEST = 10.0
 _BEYOND = 1.0
 """How far the scattering length density may be beyond those of the neighbours, in 1e-6/angstrom^2."""
+_TOLERANCE = 1e-3
 _DECIMALS = 6
 _GAIN_DECIMALS = 4
 
@@ -51,7 +52,7 @@ class Rival:
     """The rival as a point [1, d] of their unit cube."""
 
 
-def with_further_layer(config: Config, data: Data, key: int) -> Rival:
+def with_further_layer(config: Config, data: Data, cost: float, *, key: int) -> Rival:
     """The most likely sample with a layer more, above or below the layer that the target belongs to.
 
     Its thickness, scattering length density and roughness are fitted with all that is free anyway.
@@ -59,9 +60,9 @@ def with_further_layer(config: Config, data: Data, key: int) -> Rival:
     Args:
         config: sample model without the layer.
         data: gathered points.
+        cost: of the best fit of that model.
         key: seed of the starts of the fits.
     """
-    cost = fit_data(config, data, key=key).cost
     rivals = [_fitted(wider, data, cost, key) for wider in _wider(config)]
     return max(rivals, key=lambda rival: rival.gain)
 
@@ -122,7 +123,8 @@ def _span(*ranges: Range) -> tuple[float, float]:
 
 
 def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
-    found, curves = fit_data(wider.config, data, key=key), Curves.of(wider.config)
+    found = fit_data(wider.config, data, key=key, tolerance=_TOLERANCE)
+    curves = Curves.of(wider.config)
     # No digits that depend on the thread count.
     u = curves.parameters.uniform(torch.from_numpy(found.theta[None])).round(decimals=_DECIMALS).numpy()
     value = dict(zip(curves.parameters.names, curves.theta(u)[0].tolist(), strict=True))

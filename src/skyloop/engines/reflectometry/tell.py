@@ -35,7 +35,8 @@ def tell(
     verdict: Verdict,
     n_points: int,
 ) -> Result:
-    """The result that stands for an ensemble, and for a rival of it if there is one."""
+    """The result that stands for an ensemble, and for a rival of it while that is open."""
+    rival = verdict.rival
     return Result(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -48,8 +49,10 @@ def tell(
         p_value=found.p_value,
         other_mode_mass=found.other_mass,
         ess=ensemble.ess,
+        further_layer_gain=rival.gain if rival else float("nan"),
+        further_layer_target=rival.target if rival else float("nan"),
         **_parameters(config, curves, ensemble),
-        **_predictions(config, _population(curves, ensemble, verdict.rival), data),
+        **_predictions(config, _population(curves, ensemble, rival if verdict.is_open else None), data),
     )
 
 

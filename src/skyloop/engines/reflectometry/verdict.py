@@ -19,6 +19,8 @@ _OPEN = 1.2
 
 Chance gave it to 17 of 44 correct models, whose runs then took 14 % longer in the median.
 """
+_LIKELY = 3.0
+"""A target that a rival of this shifts is not known at all; chance gave it to 2 of 39 correct models."""
 _CLEAR = 5.0
 """A rival of this describes the data better; the largest that was logged for correct models was 4.3."""
 
@@ -36,7 +38,9 @@ class Verdict:
     z: float = float("nan")
     """Difference of the two inferences in standard deviations; NaN when there was one only."""
     rival: Rival | None = None
-    """Another sample that the data do not rule out, unless the verdict is confirmed."""
+    """The best sample with a further layer, where one was sought."""
+    is_open: bool = False
+    """True when the data do not rule that sample out."""
 
 
 def carried(found: Assessment, z: float) -> Verdict:
@@ -59,7 +63,7 @@ def settled(found: Assessment, pair: tuple[Assessment, Assessment]) -> Verdict:
 
 
 def doubted(verdict: Verdict, found: Assessment, rival: Rival, *, strict: bool) -> Verdict:
-    """The verdict, unless the data favour the rival.
+    """The verdict with its rival; it is not confirmed when the data favour the rival.
 
     Args:
         verdict: on the sample without the further layer.
@@ -69,15 +73,16 @@ def doubted(verdict: Verdict, found: Assessment, rival: Rival, *, strict: bool) 
     """
     is_clear = rival.gain >= _CLEAR
     shifts = abs(rival.target - found.target) > _AGREEMENT * found.target_sigma
-    if not (is_clear or (strict and shifts and rival.gain >= _OPEN)):
-        return verdict
+    if not (is_clear or (shifts and rival.gain >= (_OPEN if strict else _LIKELY))):
+        return replace(verdict, rival=rival)
     layer = f"a further layer of about {rival.thickness:.2g} angstrom at the {rival.interface} interface"
     reason = (
         f"{layer} describes the data better (log likelihood +{rival.gain:.1f}): the model may lack a layer"
         if is_clear
         else f"{layer} is possible too (log likelihood +{rival.gain:.1f}); target would be {rival.target:.5g}"
     )
-    return replace(verdict, outcome=Outcome.DEGRADED, reason=reason, confirmed=False, rival=rival)
+    outcome = Outcome.DEGRADED
+    return replace(verdict, outcome=outcome, reason=reason, confirmed=False, rival=rival, is_open=True)
 
 
 def agree(first: Assessment, other: Assessment) -> bool:
