@@ -14,6 +14,19 @@ import torch
 
 __all__ = ["page"]
 
+_HOW_TO_READ = """
+- `reflectometry.speed` and `loop` are on one thread; a speed is a ratio to the peer in the same process.
+- `reflectometry.adaptive` is simulated beam time with moves, for 200 samples from the prior (20 and 8 with
+  `--quick`). Both runs end at the same posterior standard deviation, the uniform one by an oracle. Samples
+  that neither knows after a hundred thousand seconds are `left_out`; one that the uniform scan alone does not
+  know by then counts with that time, so that its ratio is too small.
+- `wrong_model_detected` counts samples with an oxide of 20 to 80 angstrom that the model does not know, as
+  far as an hour of uniform scan shows the misfit. Thinner ones shift the target and often cannot be
+  seen in such data at all: see what the result says of a further layer.
+- The thresholds of the search for a further layer were set on some of these samples.
+- `wrong_mode_stops` and `coverage_xray` choose points for the whole curve, on an X-ray film of high contrast.
+"""
+
 _PACKAGES = ("skyloop", "torch", "numpy", "scipy", "bluesky", "event-model", "refnx", "reflectorch", "tiled")
 
 
@@ -26,7 +39,7 @@ def page(files: list[Path]) -> str:
         f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`; {_machine()}.",
         "",
         ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
-        "",
+        _HOW_TO_READ,
         "| figure | skyloop | peer | goal | unit | peer is | reached |",
         "|---|---|---|---|---|---|---|",
         *(_line(row) for row in rows),

@@ -102,6 +102,8 @@ class Fact:
     """Standard deviation; NaN when there is none."""
     unit: str = ""
     """Unit in words."""
+    note: str = ""
+    """What else to know of it."""
 
 
 @dataclass(frozen=True, slots=True)

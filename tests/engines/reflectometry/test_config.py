@@ -51,6 +51,13 @@ def test_a_file_is_read_like_text(tmp_path: Path) -> None:
     assert load(path) == load(str(path)) == load(FULL)
 
 
+@pytest.mark.parametrize("written", ["2:4", "2.5:4", "300-700", "1e-8:1e-5", "-1:4"])
+def test_a_range_written_as_a_word_is_refused_with_its_mend(written: str) -> None:
+    """YAML would take 2:4 for 124 and 10:50 for 650, numbers to the base of 60."""
+    with pytest.raises(ConfigError, match=r"line 2: found .*write a range as \["):
+        load(f"sample: {{backing: {{sld: 2}}}}\nscale: {written}\n")
+
+
 def test_numbers_that_yaml_takes_for_words_are_numbers() -> None:
     assert load(f"sample:{BACKING}background: 1e-6\n").background == 1e-6
     assert load(f"sample:{BACKING}background: [1e-7, 1e-6]\n").background == (1e-7, 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from skyloop.errors import ConfigError
 
 _MAX_CHARACTERS = 64 * 1024
 _MAX_DEPTH = 16
+_NUMBER = r"([-+]?[0-9]+\.?[0-9]*(?:[eE][-+]?[0-9]+)?)"
+_RANGE = re.compile(rf"{_NUMBER}\s*[:-]\s*{_NUMBER}")
 
 
 def read_yaml(source: str | Path) -> Any:
@@ -39,6 +42,7 @@ def _plain(text: str) -> Any:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _refuse_doubles(node)
+        _refuse_ranges_in_words(node)
         return loader.construct_document(node) if node else None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}; mend: correct the text there") from error
@@ -54,6 +58,20 @@ def _refuse_tricks(text: str) -> None:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise ConfigError(f"line {line}: nested deeper than {_MAX_DEPTH}; mend: flatten it")
+
+
+def _refuse_ranges_in_words(node: yaml.Node | None) -> None:
+    """YAML 1.1 reads 2:4 as 124, a number to the base of 60; 300-700 would be a mere word."""
+    if isinstance(node, yaml.ScalarNode):
+        found = _RANGE.fullmatch(str(node.value))
+        if found and node.style is None:
+            line = node.start_mark.line + 1
+            low, high = found.groups()
+            raise ConfigError(f"line {line}: found {node.value}; mend: write a range as [{low}, {high}]")
+    elif isinstance(node, yaml.SequenceNode | yaml.MappingNode):
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [v for _, v in node.value]
+        for part in inner:
+            _refuse_ranges_in_words(part)
 
 
 def _refuse_doubles(node: yaml.Node | None) -> None:
