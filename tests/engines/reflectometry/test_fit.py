@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skyloop.engines.reflectometry.config import load
-from skyloop.engines.reflectometry.fit import Fit, fit_curve
+from skyloop.engines.reflectometry.fit import Fit, Search, fit_curve
 from skyloop.engines.reflectometry.forward import stack
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.likelihood import gather
@@ -112,7 +112,7 @@ def test_nickel_film_is_found(shared_data: Path) -> None:
 def test_truth_is_recovered_within_its_uncertainty(exposure: float) -> None:
     pulls: list[float] = []
     for seed in range(12):
-        fit = fit_curve(load(FILM), counted(exposure, seed), starts=32)
+        fit = fit_curve(load(FILM), counted(exposure, seed), search=Search(starts=32))
         truth = np.array([TRUTH[name] for name in fit.names])
         pulls.extend(((fit.theta - truth) / fit.sigma).tolist())
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1.0, abs=0.35)
@@ -127,7 +127,8 @@ def test_few_counts_do_not_bias_the_scale() -> None:
     expected = 0.5 / model_curve(torch.tensor(q), torch.zeros(300).double(), slabs)[0].numpy()
     rng = np.random.default_rng(4)
     fits = [
-        fit_curve(load(text), Frame.counted(q, rng.poisson(0.5, 300), expected), starts=2) for _ in range(20)
+        fit_curve(load(text), Frame.counted(q, rng.poisson(0.5, 300), expected), search=Search(starts=2))
+        for _ in range(20)
     ]
     scale = np.mean([fit.theta[0] for fit in fits])
     sigma = np.mean([fit.sigma[0] for fit in fits])
@@ -140,7 +141,7 @@ def test_gradient_vanishes_at_the_fit_of_mixed_points(systematic: float) -> None
     """Counted, measured and repeated points at once: no step along any parameter lowers the cost."""
     frame = _mixed()
     text = FILM.replace("systematic: 0", f"systematic: {systematic}")
-    fit = fit_curve(load(text), frame, starts=16)
+    fit = fit_curve(load(text), frame, search=Search(starts=16))
     for i in range(len(fit.theta)):
         for sign in (-1, 1):
             shifted = fit.theta.copy()
@@ -151,7 +152,7 @@ def test_gradient_vanishes_at_the_fit_of_mixed_points(systematic: float) -> None
 def test_order_of_the_points_does_not_matter() -> None:
     frame = counted(1e5, 0)
     turned = Frame.counted(frame.q[::-1], frame.counts[::-1], frame.exposure[::-1], frame.q_sigma[::-1])
-    first, second = (fit_curve(load(FILM), f, starts=16) for f in (frame, turned))
+    first, second = (fit_curve(load(FILM), f, search=Search(starts=16)) for f in (frame, turned))
     np.testing.assert_array_equal(first.theta, second.theta)
 
 
@@ -176,7 +177,7 @@ def test_one_fringe_of_a_thick_film_is_told_from_the_next(thickness: float) -> N
 
 def test_a_parameter_at_its_bound_is_named() -> None:
     text = FILM.replace("sld: [0, 6.5]", "sld: [4.5, 6.5]")
-    fit = fit_curve(load(text), counted(3e4, 0), starts=32)
+    fit = fit_curve(load(text), counted(3e4, 0), search=Search(starts=32))
     assert fit.outcome is Outcome.DEGRADED
     assert fit.reason.startswith("at a bound of the prior: ")
     assert "film.sld" in fit.reason
@@ -184,7 +185,7 @@ def test_a_parameter_at_its_bound_is_named() -> None:
 
 def test_what_the_data_do_not_determine_is_told() -> None:
     text = "sample:\n  backing: {sld: [1, 3]}\nscale: [0.5, 2]\n"
-    fit = fit_curve(load(text), Frame.measured(0.1, 1e-5, 1e-7), starts=8)
+    fit = fit_curve(load(text), Frame.measured(0.1, 1e-5, 1e-7), search=Search(starts=8))
     assert fit.outcome is Outcome.DEGRADED
     assert "do not determine" in fit.reason
     assert np.isnan(fit.sigma).all()

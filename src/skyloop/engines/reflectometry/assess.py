@@ -15,10 +15,8 @@ __all__ = ["Assessment", "assess", "other_mode"]
 
 _HALF_OF_NORMAL = 1.349
 _FAR = 10.0
-_MOST_CHI2 = 2.0
 _LEAST_CHI2 = 0.5
 _CERTAIN = 1e-3
-_LIKELY = 1e-2
 _NARROW = 0.05
 _LEAN = 1.5
 
@@ -44,11 +42,8 @@ class Assessment:
 
     @property
     def is_misfit(self) -> bool:
-        """True when the model does not describe the data.
-
-        A large chi2 of few points may be chance, so it must be improbable too.
-        """
-        return self.p_value < _CERTAIN or (self.chi2 > _MOST_CHI2 and self.p_value < _LIKELY)
+        """True when the model does not describe the data; a large chi2 of few points may be chance."""
+        return self.p_value < _CERTAIN
 
     @property
     def is_overfit(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from skyloop.engines.reflectometry.assess import Assessment, assess
 from skyloop.engines.reflectometry.belief import Curves, State, infer, update
 from skyloop.engines.reflectometry.config import Config
-from skyloop.engines.reflectometry.fit import Fit, fit_data
+from skyloop.engines.reflectometry.fit import QUICK, Fit, fit_data
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import Data, gather
@@ -34,8 +34,6 @@ _GROWTH = 2.0
 _RECHECK_GROWTH = 1.1
 _LONGEST_DOUBT = 1.5
 """A little evidence for a rival delays the target until there are this many times as many points."""
-_COARSE = 1e-3
-"""Log likelihood to which a fit is made that only guides: particles do the rest."""
 _SAME_POINT = 0.02
 """Countings closer than this share of the grid's step are countings of one point."""
 
@@ -124,7 +122,7 @@ class Engine:
         return infer(self._curves, data, rng, size=self._config.particles)
 
     def _fitted(self, data: Data, rng: np.random.Generator) -> Fit:
-        return fit_data(self._config, data, key=int(rng.integers(2**31)), tolerance=_COARSE)
+        return fit_data(self._config, data, key=int(rng.integers(2**31)), search=QUICK)
 
     def _guided(self, fit: Fit, data: Data, rng: np.random.Generator) -> Ensemble:
         return guided(self._curves, fit, data, rng, size=self._config.particles)

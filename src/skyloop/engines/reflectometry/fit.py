@@ -18,16 +18,33 @@ from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 from skyloop.quantities import FloatArray
 
-__all__ = ["Fit", "Mode", "fit_curve", "fit_data"]
+__all__ = ["QUICK", "THOROUGH", "Fit", "Mode", "Search", "fit_curve", "fit_data"]
 
 _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
 _SCOUT_STEPS = 10
 _SCOUT_TOLERANCE = 1e-3
-_STEPS = 200
 _PER_FRINGE, _MOST_CANDIDATES = 48, 16384
 _BATCH = 512
 _REFINED = 8
 _RIVAL = 4.5  # a cost this much higher is 3 sigma away
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How hard a minimum is sought."""
+
+    starts: int = 64
+    """Starting points, filling the prior evenly."""
+    steps: int = 200
+    """Steps from the best distinct ends of a first look, at most."""
+    tolerance: float = 1e-9
+    """A step that promises less log likelihood is the last."""
+
+
+THOROUGH = Search()
+"""For a fit that is told."""
+QUICK = Search(starts=32, steps=30, tolerance=1e-3)
+"""For a fit that only guides."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +86,7 @@ class Fit:
         return self.sigma * np.sqrt(self.chi2)
 
 
-def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -> Fit:
+def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: int = 0) -> Fit:
     """Fit all free parameters to a whole curve, bounded by their priors.
 
     Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
@@ -82,11 +99,11 @@ def fit_curve(config: Config, frame: Frame, *, starts: int = 64, key: int = 0) -
         ConfigError: nothing is free.
     """
     data = gather(frame, systematic=config.systematic, tolerance=0.0)
-    return fit_data(config, data, starts=starts, key=key)
+    return fit_data(config, data, search=search, key=key)
 
 
-def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0, tolerance: float = 1e-9) -> Fit:
-    """Fit gathered points as `fit_curve` fits a curve, to a tolerance of the log likelihood.
+def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int = 0) -> Fit:
+    """Fit gathered points as `fit_curve` fits a curve.
 
     Raises:
         ConfigError: nothing is free.
@@ -94,8 +111,8 @@ def fit_data(config: Config, data: Data, *, starts: int = 64, key: int = 0, tole
     parameters = Parameters.of(config)
     if not len(parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    scouts = _scouted(parameters, data, _promising(parameters, data, starts, key))
-    found = _minimised(parameters, data, scouts, max_steps=_STEPS, tolerance=tolerance)
+    scouts = _scouted(parameters, data, _promising(parameters, data, search.starts, key))
+    found = _minimised(parameters, data, scouts, max_steps=search.steps, tolerance=search.tolerance)
     return _fit(parameters, data, _picked(found, _distinct(found)))
 
 

@@ -15,7 +15,7 @@ import torch
 
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Config, Layer, Medium, Range, Repeat, Sample
-from skyloop.engines.reflectometry.fit import fit_data
+from skyloop.engines.reflectometry.fit import QUICK, fit_data
 from skyloop.engines.reflectometry.likelihood import Data
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.quantities import FloatArray
@@ -29,7 +29,6 @@ _THICKEST = 60.0
 _ROUGHEST = 10.0
 _BEYOND = 1.0
 """How far the scattering length density may be beyond those of the neighbours, in 1e-6/angstrom^2."""
-_TOLERANCE = 1e-3
 _DECIMALS = 6
 _GAIN_DECIMALS = 4
 
@@ -123,7 +122,7 @@ def _span(*ranges: Range) -> tuple[float, float]:
 
 
 def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
-    found = fit_data(wider.config, data, key=key, tolerance=_TOLERANCE)
+    found = fit_data(wider.config, data, key=key, search=QUICK)
     curves = Curves.of(wider.config)
     # No digits that depend on the thread count.
     u = curves.parameters.uniform(torch.from_numpy(found.theta[None])).round(decimals=_DECIMALS).numpy()
