@@ -18,8 +18,7 @@ _HOW_TO_READ = """
 - `reflectometry.speed` and `loop` are on one thread; a speed is a ratio to the peer in the same process.
 - `reflectometry.adaptive` is simulated beam time with moves, for 200 samples from the prior (20 and 8 with
   `--quick`). Both runs end at the same posterior standard deviation, the uniform one by an oracle. Samples
-  that neither knows after a hundred thousand seconds are `left_out`; one that the uniform scan alone does not
-  know by then counts with that time, so that its ratio is too small.
+  that neither knows after a hundred thousand seconds are `left_out`.
 - `wrong_model_detected` counts samples with an oxide of 20 to 80 angstrom that the model does not know, as
   far as an hour of uniform scan shows the misfit. Thinner ones shift the target and often cannot be
   seen in such data at all: see what the result says of a further layer.

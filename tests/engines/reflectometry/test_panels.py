@@ -106,3 +106,11 @@ def test_measured_points_keep_their_error_bars(run):
     frame = Frame.measured([0.05, 0.06], [1e-3, 2e-3], [1e-4, 2e-4])
     data = items(panels([frame], run[-1])[0], Curve)[0]
     np.testing.assert_array_equal(data.y_sigma, [1e-4, 2e-4])
+
+
+def test_what_a_layer_more_would_do_is_a_row_where_it_was_asked(run):
+    asked = replace(run[-1], further_layer_gain=0.9, further_layer_target=262.0)
+    silent = replace(run[-1], further_layer_gain=np.nan, further_layer_target=np.nan)
+    tables = [panels((), one, config=EXAMPLE.config)[-1] for one in (asked, silent)]
+    rows = [{(r.name, r.value, r.note) for r in t.rows if r.note} for t in tables if isinstance(t, Facts)]
+    assert rows == [{("film.thickness with a layer more", 262.0, "log likelihood +0.9")}, set()]

@@ -117,7 +117,17 @@ def _facts(result: Result, config: Config | None) -> Facts:
         Fact("other mode mass", result.other_mode_mass),
         Fact("confirmed", result.confirmed),
     ]
-    return Facts("what is believed now", (*named, *checks), result.outcome, result.reason)
+    rows = (*named, *_further(result, config), *checks)
+    return Facts("what is believed now", rows, result.outcome, result.reason)
+
+
+def _further(result: Result, config: Config | None) -> tuple[Fact, ...]:
+    """What the target would be if the sample has a thin layer that the model lacks, when that was asked."""
+    if np.isnan(result.further_layer_target):
+        return ()
+    name = f"{_target_name(config)} with a layer more"
+    note = f"log likelihood {result.further_layer_gain:+.1f}"
+    return (Fact(name, result.further_layer_target, unit=_target_unit(config), note=note),)
 
 
 def _log(decisions: Sequence[Mapping[str, Any]]) -> Log:
