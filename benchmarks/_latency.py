@@ -46,7 +46,7 @@ _TRUTH = {
 
 def measure(quick: bool) -> list[Figure]:
     """Overhead, latency and pause."""
-    latencies = [x for seed in range(1 if quick else 4) for x in _event_to_move(seed)]
+    latencies = [x for seed in range(2 if quick else 12) for x in _event_to_move(seed)]
     return [
         Figure("loop.overhead", _overhead(quick), "ms/event", "", "", NAN, 1.0, False),
         Figure("loop.event_to_move.p50", _percentile(latencies, 50), "ms", "", "", NAN, 120.0, False),
