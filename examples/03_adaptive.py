@@ -12,6 +12,7 @@ from skyloop.plans import adaptive_reflectivity, verify
 
 def measure(mode: str) -> tuple[dict[str, Any], list[NamedDocument], list[NamedDocument]]:
     devices = simulated()
+    num = 31 if mode == "shadow" else 122  # the fixed scan, and what is left to do if the analysis fails
     raw: list[NamedDocument] = []
     analysed: list[NamedDocument] = []
     RE: Any = RunEngine(call_returns_result=True)
@@ -22,13 +23,10 @@ def measure(mode: str) -> tuple[dict[str, Any], list[NamedDocument], list[NamedD
         plan = adaptive_reflectivity(
             [devices.detector],
             devices.q,
-            analysis=analysis,
-            target_sigma=0.5,
+            analysis=analysis,  # what is sought, and how well, stands in sample.yaml
             start=0.008,
             stop=0.25,
-            num=31
-            if mode == "shadow"
-            else 122,  # the fixed scan, and what is left to do if the analysis fails
+            num=num,
             count_time=25.0,
             move_overhead=5.0,
             move_per_unit=100.0,

@@ -7,7 +7,7 @@ No module here may import annotations from the future: bluesky-queueserver 0.0.2
 refuses every submission.
 """
 
-from skyloop.plans._approval import ApprovalGate, answer_from_terminal
+from skyloop.plans._approval import ApprovalGate
 from skyloop.plans._course import (
     Action,
     Choice,
@@ -21,10 +21,11 @@ from skyloop.plans._course import (
     Situation,
     Stop,
 )
-from skyloop.plans._steer import Instrument, Steering
 
 # not in __all__, where a plan server takes every generator function for a plan that can be queued
 from skyloop.plans._steer import steer as steer
+from skyloop.plans._steering import Instrument, Steering
+from skyloop.plans._terminal import answer_from_terminal
 from skyloop.plans._verify import Difference, Policies, VerifyReport, verify
 from skyloop.plans.reflectometry import adaptive_reflectivity, stop_when_known
 

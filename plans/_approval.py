@@ -3,10 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Condition, Event
+from threading import Condition
 from typing import Literal
 from weakref import WeakValueDictionary
 
@@ -15,19 +14,20 @@ from bluesky.utils import MsgGenerator
 
 from skyloop.errors import ConfigError, RefusedError
 
-__all__ = ["Answer", "ApprovalGate", "Ticket", "answer_from_terminal", "confirm", "gate_named"]
+__all__ = ["Answer", "ApprovalGate", "Ticket", "confirm", "gate_named"]
 
-VERBS = ("accept", "reject")
+Verb = Literal["accept", "reject", "stop"]
+VERBS: tuple[Verb, ...] = ("accept", "reject", "stop")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of a ticket."""
 
-    verb: Literal["accept", "reject", "expired"]
-    """A person's word; `expired` when nobody answered in time, which is never an acceptance."""
+    verb: Verb | Literal["expired", "refused before"]
+    """A person's word. No acceptance either: nobody answered in time; nobody was asked again."""
     operator: str = ""
-    """Who answered."""
+    """Who answered, or refused the same before."""
     comment: str = ""
     """What they wrote with it."""
     seconds: float = 0.0
@@ -112,7 +112,7 @@ class ApprovalGate:
             return self.pending()
 
     def answer(self, uid: str, nonce: str, verb: str, *, operator: str, comment: str = "") -> None:
-        """Answer a ticket, once.
+        """Answer a ticket, once: accept, reject (the fixed scan goes on) or stop (the measurement ends here).
 
         Raises:
             RefusedError: unknown or closed uid, wrong nonce, expired, answered already, or an unknown verb;
@@ -124,7 +124,7 @@ class ApprovalGate:
             refusal = _refusal(ticket, nonce, verb, now)
             if ticket is None or refusal:
                 raise RefusedError(f"the answer to {uid!r} does not count: {refusal}")
-            word = "accept" if verb == "accept" else "reject"
+            word = VERBS[VERBS.index(verb)]
             ticket.future.set_result(Answer(word, operator, comment, now - ticket.asked))
 
     def close(self, uid: str) -> None:
@@ -168,49 +168,3 @@ def confirm(gate: ApprovalGate, uid: str, question: str, *, timeout: float) -> M
         return ticket.future.result() if ticket.future.done() else Answer("expired")
     finally:
         gate.close(uid)
-
-
-_REPLIES = {"y": "accept", "n": "reject"}
-
-
-def answer_from_terminal(
-    gate: ApprovalGate,
-    *,
-    operator: str,
-    ask: Callable[[str], str] = input,
-    show: Callable[[str], None],
-    done: Event,
-) -> None:
-    """Put open tickets to a person, one at a time, until `done` is set; run it in a thread of its own.
-
-    Args:
-        gate: whose tickets are answered.
-        operator: name under which the answers are recorded.
-        ask: shows a question and returns the line that was typed.
-        show: shows a message.
-        done: ends the loop.
-    """
-    while not done.is_set():
-        alive = [ticket for ticket in gate.wait_pending(0.1) if ticket.seconds_left > 0]
-        if alive:
-            _answer_one(gate, alive[0], operator, ask, show)
-        else:  # an expired ticket stays open while its plan is paused: nothing to do but wait
-            done.wait(0.05)
-
-
-def _answer_one(
-    gate: ApprovalGate,
-    ticket: Ticket,
-    operator: str,
-    ask: Callable[[str], str],
-    show: Callable[[str], None],
-) -> None:
-    # the answer carries this ticket's nonce, so a line typed too late cannot hit the next question
-    reply = ask(f"{ticket.question} [y/n, {ticket.seconds_left:.0f} s] ").strip().lower()
-    if reply not in _REPLIES:
-        show(f"{reply!r} is neither y nor n: nothing is decided")
-        return
-    try:
-        gate.answer(ticket.uid, ticket.nonce, _REPLIES[reply], operator=operator)
-    except RefusedError as error:
-        show(str(error))

@@ -1,6 +1,5 @@
 """What a queue server does not check: arguments of plans, before anything moves."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -10,8 +9,19 @@ from skyloop.documents.inbox import Inbox, inbox_named
 from skyloop.errors import ConfigError
 from skyloop.plans._approval import ApprovalGate, gate_named
 from skyloop.plans._course import Mode
+from skyloop.plans._numbers import is_finite, shown
 
-__all__ = ["finite", "gate_of", "inbox_of", "instrument_of", "mode_of", "pair", "positive"]
+__all__ = [
+    "finite",
+    "gate_of",
+    "inbox_of",
+    "instrument_of",
+    "mode_of",
+    "pair",
+    "positive",
+    "target_sigma_of",
+    "told",
+]
 
 
 def instrument_of(detectors: Any, axis: Any) -> tuple[tuple[Readable[Any], ...], Movable[float]]:
@@ -48,6 +58,34 @@ def inbox_of(analysis: Any) -> Inbox:
     return inbox
 
 
+def told(inbox: Inbox, key: str) -> Any:
+    """What an analysis says of its own configuration.
+
+    Raises:
+        ConfigError: it has nothing of that name.
+    """
+    if key not in inbox.config:
+        raise ConfigError(f"analysis: it tells no {key}; mend: give a live analysis of this technique")
+    return inbox.config[key]
+
+
+def target_sigma_of(given: Any, inbox: Inbox) -> float:
+    """The uncertainty at which a target is known well enough: as given, or that of the analysis.
+
+    Raises:
+        ConfigError: none is given and the analysis has none, or the one given is larger than its own.
+    """
+    if given is None:
+        return float(told(inbox, "target_sigma"))
+    wanted, own = positive(given, "target_sigma"), inbox.config.get("target_sigma")
+    if own is not None and wanted > own:
+        raise ConfigError(
+            f"target_sigma: found {wanted:g}, but the analysis takes a target for known at {own:g} and not "
+            "before; mend: leave it out, or write the larger one into the model of the analysis"
+        )
+    return wanted
+
+
 def gate_of(approval: Any, mode: str) -> ApprovalGate | None:
     """The approval gate, given as the object or by its name; needed in confirm mode alone.
 
@@ -81,9 +119,9 @@ def finite(values: Any, what: str) -> tuple[float, ...]:
         ConfigError: it is none, or empty.
     """
     given = [] if isinstance(values, str) else list(values)
-    numbers = [float(value) for value in given if _is_finite(value)]
+    numbers = [float(value) for value in given if is_finite(value)]
     if not given or len(numbers) < len(given):
-        raise ConfigError(f"{what}: found {values!r:.80}; mend: give finite numbers")
+        raise ConfigError(f"{what}: found {shown(values)}; mend: give finite numbers")
     return tuple(numbers)
 
 
@@ -93,8 +131,8 @@ def positive(value: Any, what: str) -> float:
     Raises:
         ConfigError: it is not.
     """
-    if not _is_finite(value) or value <= 0:
-        raise ConfigError(f"{what}: found {value!r}; mend: give a number above 0")
+    if not is_finite(value) or value <= 0:
+        raise ConfigError(f"{what}: found {shown(value)}; mend: give a number above 0")
     return float(value)
 
 
@@ -106,12 +144,8 @@ def pair(values: Any, what: str) -> tuple[float, float]:
     """
     numbers = finite(values, what)
     if len(numbers) != 2 or not numbers[0] < numbers[1]:
-        raise ConfigError(f"{what}: found {values!r:.80}; mend: give [low, high] with low below high")
+        raise ConfigError(f"{what}: found {shown(values)}; mend: give [low, high] with low below high")
     return numbers[0], numbers[1]
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _told(value: Any) -> str:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from math import isnan
 from typing import Any, ClassVar, Literal, Protocol
 
+from skyloop.plans._numbers import NAN
+
 __all__ = [
     "Action",
     "Choice",
@@ -23,8 +25,6 @@ __all__ = [
 
 Mode = Literal["shadow", "advise", "confirm", "auto"]
 """`shadow` records, `advise` shows, `confirm` asks a person, `auto` acts."""
-
-NAN = float("nan")
 
 
 class Reason(StrEnum):

@@ -10,13 +10,13 @@ from bluesky.utils import Msg, MsgGenerator
 from event_model import DataKey
 
 from skyloop.errors import DocumentError
+from skyloop.plans._numbers import NAN
 
 __all__ = ["STREAM", "DecisionRecord", "Decisions", "decision_uid", "write_decision"]
 
 STREAM = "decision"
 """Name of the stream; its keys begin with it."""
 
-NAN = float("nan")
 _NAMESPACE = uuid5(NAMESPACE_URL, "skyloop:decision")
 _DTYPES = {str: ("string", ""), int: ("integer", "<i8"), float: ("number", "<f8")}
 _SECONDS = ("t_data", "t_posterior", "t_decided", "t_executed")
@@ -57,7 +57,7 @@ class DecisionRecord:
     analysis_event_uid: str = ""
     """Uid of the same; stores may rewrite uids of events, but never their numbers."""
     fault: str = ""
-    """What was wrong with the analysis: late, lost, or its outcome; or refused, by the guard at execution."""
+    """What was wrong with the analysis: silent, late, lost, or its outcome; or refused, by the guard."""
     spent: float = NAN
     """Beam time up to here, in s."""
 
@@ -77,11 +77,11 @@ class DecisionRecord:
     """Its uncertainty."""
 
     guard_rule: str = ""
-    """Rule by which the guard refused the policy's point; empty: not refused."""
+    """Rule by which the guard refused the policy's point, or the point decided before; empty: not refused."""
     guard_message: str = ""
     """What the guard said."""
     answer: str = ""
-    """accept, reject or expired in confirm mode."""
+    """accept, reject, stop or expired in confirm mode; or refused before, in which case nobody was asked."""
     operator: str = ""
     """Who answered."""
     comment: str = ""

@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Real
 from typing import Any
 
 from bluesky.protocols import Movable, Status, Stoppable
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
+from skyloop.plans._numbers import is_finite, shown
 from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "attenuator_first", "within"]
@@ -39,6 +38,15 @@ class Verdict:
         """Whether the point may be measured."""
         return not self.rule
 
+    def assure(self) -> None:
+        """Do nothing if the point may be measured.
+
+        Raises:
+            RefusedError: it may not; the message names the rule.
+        """
+        if not self.accepted:
+            raise RefusedError(f"{self.rule}: {self.message}")
+
 
 ACCEPTED = Verdict()
 
@@ -48,7 +56,8 @@ class Guard:
     """Judges every point before it is measured; frozen, so that nobody widens its limits during a run.
 
     The rules in their order: finite numbers; the user's limits; the device's limits, which are unknown
-    where low >= high (then the user must give limits); the device's own `check_value`; extra rules.
+    where low >= high (then the user must give limits); the device's own `check_value`; extra rules. A device
+    or a rule that raises refuses the point.
     """
 
     axis: Any
@@ -75,20 +84,15 @@ class Guard:
         for setting in self.settings:
             yield _device_check(setting, action.count_time)
         for rule in self.rules:
-            message = rule(action, situation)
-            yield Verdict(getattr(rule, "__name__", "rule"), message) if message else ACCEPTED
-
-    def assure(self, action: Action, situation: Situation) -> None:
-        """Do nothing if the point may be measured.
-
-        Raises:
-            RefusedError: it may not; the message names the rule.
-        """
-        verdict = self.check(action, situation)
-        if not verdict.accepted:
-            raise RefusedError(f"{verdict.rule}: {verdict.message}")
+            yield _by_rule(rule, action, situation)
 
     def _device_limits(self, position: float) -> Verdict:
+        verdict = guarded(self._between_device_limits, position)
+        if isinstance(verdict, Broken):
+            return Verdict("device", f"{_name(self.axis)} does not tell its limits: {verdict.reason}")
+        return verdict
+
+    def _between_device_limits(self, position: float) -> Verdict:
         low, high = _limits_of(self.axis)
         if low >= high:
             if self.limits.position is not None:
@@ -109,8 +113,8 @@ class Guard:
 def within(limits: Limits, pace: Pace, action: Action, situation: Situation) -> Verdict:
     """The part of the verdict that needs no device: finite numbers and the user's limits."""
     for value, what in ((action.position, "position"), (action.count_time, "count time")):
-        if not _finite(value):
-            return Verdict("finite", f"the {what} {value!r} is not a finite number")
+        if not is_finite(value):
+            return Verdict("finite", f"the {what} {shown(value)} is not a finite number")
     return _between(limits, action) or _affordable(limits, pace, action, situation) or ACCEPTED
 
 
@@ -150,13 +154,11 @@ def _device_check(device: Any, value: float) -> Verdict:
     return ACCEPTED
 
 
-def _finite(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    try:
-        return isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+def _by_rule(rule: Rule, action: Action, situation: Situation) -> Verdict:
+    name, message = getattr(rule, "__name__", "rule"), guarded(rule, action, situation)
+    if isinstance(message, Broken):
+        return Verdict(name, f"the rule itself raised {message.reason}")
+    return Verdict(name, message) if message else ACCEPTED
 
 
 def _inside(value: float, pair: tuple[float, float]) -> bool:

@@ -16,16 +16,29 @@ from skyloop.plans._course import (
     Stop,
 )
 from skyloop.plans._guard import ACCEPTED, Verdict, within
+from skyloop.plans._numbers import NAN, is_finite, number, shown
+from skyloop.plans._watch import SILENT, UNHEARD
 from skyloop.runtime.guarded import Broken, guarded
 
-__all__ = ["REFUSED", "REFUSED_AGAIN", "Asked", "Facts", "Settled", "known", "propose", "settle"]
+__all__ = [
+    "REFUSED",
+    "REFUSED_AGAIN",
+    "REFUSED_BEFORE",
+    "Asked",
+    "Facts",
+    "Settled",
+    "known",
+    "propose",
+    "settle",
+]
 
 REFUSED = "refused"
 """Fault: the guard refused the last decision at the moment of execution."""
 REFUSED_AGAIN = "refused again"
 """Fault: and the next one too."""
+REFUSED_BEFORE = "refused before"
+"""Answer: nobody was asked, because a person refused the same point or the same stop earlier in the run."""
 
-NAN = float("nan")
 _BUDGETS = ("time", "dose", "points")
 
 
@@ -42,6 +55,13 @@ class Asked:
     def proposal(self) -> Proposal | None:
         """The point it wants, if it wants one."""
         return self.choice if isinstance(self.choice, Proposal) else None
+
+    @property
+    def about(self) -> Action | str | None:
+        """What a person is asked about: the point, or the reason to stop; None: nothing."""
+        if isinstance(self.choice, Stop):
+            return self.reason
+        return self.proposal.action if self.proposal else None
 
     @property
     def word(self) -> str:
@@ -66,7 +86,7 @@ class Facts:
     verdict: Verdict = ACCEPTED
     """What the guard said of the policy's point."""
     answer: str = ""
-    """What a person said of it in confirm mode: accept, reject, expired; empty: not asked."""
+    """What a person said: accept, reject, stop or expired; or `REFUSED_BEFORE`; empty: not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +107,20 @@ def propose(policy: Policy, results: Sequence[Any], situation: Situation) -> Ask
     if isinstance(choice, Broken):  # recorded in the decision; the fixed scan goes on
         return Asked(error=choice.reason)
     if not isinstance(choice, Choice) or not _holds_an_action(choice):
-        return Asked(error=f"the policy returned {choice!r}, which is no choice")
-    return Asked(choice)
+        return Asked(error=f"the policy returned {shown(choice)}, which is no choice")
+    return Asked(_in_floats(choice) if isinstance(choice, Proposal) else choice)
 
 
 def _holds_an_action(choice: Choice) -> bool:
     action: Any = choice.action if isinstance(choice, Proposal) else None
     return not isinstance(choice, Proposal) or isinstance(action, Action)
+
+
+def _in_floats(proposal: Proposal) -> Proposal:
+    """The proposal as it can be executed and recorded; what is no number stays for the guard to refuse."""
+    given = proposal.action.position, proposal.action.count_time
+    position, count_time = (number(value) if is_finite(value) else value for value in given)
+    return Proposal(Action(position, count_time), number(proposal.gain))
 
 
 def known(results: Sequence[Any]) -> dict[str, float]:
@@ -106,6 +133,8 @@ def settle(course: Course, situation: Situation, asked: Asked, facts: Facts) -> 
     """The next point, from what the policy wants and what the facts allow."""
     if facts.fault == REFUSED_AGAIN:
         return Settled("guard", None, Reason.GUARD)
+    if facts.answer == "stop":
+        return Settled("human", None, Reason.OPERATOR)
     detour = _detour(course, asked, facts)
     if detour is not None:
         return _follow(course, situation, *detour)
@@ -116,8 +145,10 @@ def settle(course: Course, situation: Situation, asked: Asked, facts: Facts) -> 
 
 def _detour(course: Course, asked: Asked, facts: Facts) -> tuple[str, str] | None:
     """Who sends the measurement along the fixed scan, and why; None if nobody does."""
+    if facts.fault == REFUSED:
+        return "guard", REFUSED
     if facts.fault:
-        return "guard" if facts.fault == REFUSED else "fallback", facts.fault
+        return "fallback", UNHEARD if facts.fault == SILENT else facts.fault
     if asked.error:
         return "fallback", "broken policy"
     if isinstance(asked.choice, Continue):
@@ -127,7 +158,7 @@ def _detour(course: Course, asked: Asked, facts: Facts) -> tuple[str, str] | Non
     if not facts.verdict.accepted:
         return "guard", facts.verdict.rule
     if course.mode == "confirm" and facts.answer != "accept":
-        return "human" if facts.answer == "reject" else "fallback", facts.answer
+        return "fallback" if facts.answer == "expired" else "human", facts.answer
     return None
 
 

@@ -1,90 +1,36 @@
 """The loop of every adaptive plan: measure, wait, decide, record, act."""
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
-from bluesky.protocols import Movable, Readable
 from bluesky.utils import Msg, MsgGenerator, RunEngineControlException, short_uid
 
-from skyloop.documents.inbox import Analysis, Inbox
-from skyloop.errors import ConfigError, RefusedError
-from skyloop.plans._approval import Answer, ApprovalGate, confirm
-from skyloop.plans._course import Action, Course, Policy, Proposal, Reason, Situation, Stop
+from skyloop.documents.inbox import Analysis
+from skyloop.errors import RefusedError
+from skyloop.plans._approval import Answer, confirm
+from skyloop.plans._course import Action, Course, Reason, Situation
 from skyloop.plans._decision import DecisionRecord, Decisions, decision_uid, write_decision
-from skyloop.plans._guard import ACCEPTED, Guard, Guarded, Rule, Verdict
-from skyloop.plans._settle import REFUSED, REFUSED_AGAIN, Asked, Facts, known, propose, settle
-from skyloop.plans._watch import STREAM, Watch
+from skyloop.plans._guard import ACCEPTED, Guard, Guarded, Verdict
+from skyloop.plans._numbers import NAN
+from skyloop.plans._settle import (
+    REFUSED,
+    REFUSED_AGAIN,
+    REFUSED_BEFORE,
+    Asked,
+    Facts,
+    known,
+    propose,
+    settle,
+)
+from skyloop.plans._steering import Instrument, Steering
+from skyloop.plans._watch import STREAM, Watch, patience
+from skyloop.plans._words import point, question, said, wanted
 
-__all__ = ["Instrument", "Steering", "steer"]
-
-NAN = float("nan")
-_PATIENCE = 0.05
-"""Share of the fixed scan's beam time that all waits together may take."""
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """The devices of a measurement."""
-
-    detectors: tuple[Readable[Any], ...]
-    """What is read at each point."""
-    axis: Movable[float]
-    """What moves."""
-
-    @property
-    def readable(self) -> list[Readable[Any]]:
-        """Everything that is read at each point."""
-        axis = [self.axis] if isinstance(self.axis, Readable) else []
-        return [*self.detectors, *axis]
-
-    @property
-    def count_times(self) -> list[Movable[float]]:
-        """The settings `count_time` of those detectors that have one."""
-        settings = (getattr(detector, "count_time", None) for detector in self.detectors)
-        return [setting for setting in settings if isinstance(setting, Movable)]
-
-
-@dataclass(frozen=True)
-class Steering:
-    """Who decides, on what, and how long they may take."""
-
-    policy: Policy
-    """Chooses the next point."""
-    course: Course
-    """The fixed scan, and how far the policy may leave it."""
-    inbox: Inbox
-    """Where results arrive."""
-    gate: ApprovalGate | None = None
-    """Where a person answers; needed in confirm mode."""
-    timeout: float = 5.0
-    """Longest wait for one result, in s."""
-    answer_timeout: float = 60.0
-    """Longest wait for a person, in s; no answer is never an acceptance."""
-    rules: tuple[Rule, ...] = ()
-    """Extra rules of the guard."""
-
-    def __post_init__(self) -> None:
-        if self.course.mode == "confirm" and self.gate is None:
-            raise ConfigError("confirm mode has no approval gate; mend: give one, or its name")
-
-    def describe(self) -> dict[str, Any]:
-        """What the start document must hold so that every decision can be recomputed."""
-        policy = {
-            "technique": self.policy.technique,
-            "policy": self.policy.name,
-            "policy_version": self.policy.version,
-            "parameters": _plain(asdict(self.policy)),
-        }
-        told = policy | self.course.describe() | {"timeout": self.timeout}
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
-        return told | {"config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+__all__ = ["steer"]
 
 
 def steer(
@@ -94,8 +40,8 @@ def steer(
 
     Each point is followed by one decision: event `n` of the stream `decision` leads to event `n` of `primary`
     unless the guard refused it at the last moment. While the analysis is late, wrong or gone, the fixed scan
-    is measured; no raw point depends on it. All waits for results together take at most one `timeout` or 5 %
-    of the fixed scan's beam time, whichever is longer.
+    is measured; no raw point depends on it. Waits that do not lead to a point or a stop of the policy take
+    together at most 5 % of the fixed scan's beam time, or 0.5 s if that is longer.
 
     Args:
         instrument: what is moved and read; axis and detectors are staged.
@@ -106,7 +52,8 @@ def steer(
         Messages of one run with the streams `primary` and `decision`.
 
     Returns:
-        JSON values: run_uid, reason, target, target_sigma, points, decisions, beam_time, mode.
+        JSON values: run_uid, reason, target, target_sigma, points (measured), points_used (those that the
+        last result rests on), decisions, beam_time, mode.
 
     Raises:
         RefusedError: the fixed scan itself leaves the limits; nothing was moved yet.
@@ -132,7 +79,7 @@ def _check_course(guard: Guard, course: Course) -> None:
     """Refuse a fixed scan that the guard would not let happen, before anything moves."""
     measured: list[Action] = []
     for action in course.fixed:
-        guard.assure(action, course.situation(measured))
+        guard.check(action, course.situation(measured)).assure()
         measured.append(action)
 
 
@@ -153,12 +100,14 @@ class _Loop:
 
     def __init__(self, instrument: Instrument, steering: Steering, guard: Guard, uid: str) -> None:
         self._instrument, self._steering, self._guard, self._uid = instrument, steering, guard, uid
-        patience = max(steering.timeout, _PATIENCE * steering.course.planned)
-        self._watch = Watch(steering.inbox, uid, timeout=steering.timeout, patience=patience)
+        allowed = patience(steering.course.planned)
+        self._watch = Watch(steering.inbox, uid, timeout=steering.timeout, patience=allowed, lag=steering.lag)
         self._device = Decisions()
         self._measured: list[Action] = []
         self._results: list[Any] = []
         self._refused = ""
+        self._verdict_of_next = ACCEPTED
+        self._refusals: dict[Action | str, str] = {}
         self._t_data = NAN
         self._next = Action(NAN, NAN)
         # one for the whole run: at a pause the RunEngine stops each device that was ever set
@@ -187,6 +136,8 @@ class _Loop:
         answer = yield from self._answer(asked, verdict)
         facts = Facts(fault, verdict, answer.verb if answer else "")
         settled = settle(self._steering.course, situation, asked, facts)
+        if settled.source == "policy":
+            self._watch.give_back()
         now = time.time()
         yield from self._write(
             source=settled.source,
@@ -197,9 +148,9 @@ class _Loop:
             fault=fault,
             t_posterior=t_posterior,
             t_executed=now if settled.executed else NAN,
-            **_what("executed", settled.executed),
-            **_wanted(asked, verdict),
-            **_said(answer),
+            **point("executed", settled.executed),
+            **wanted(asked, verdict),
+            **said(answer),
         )
         return settled.executed
 
@@ -211,21 +162,25 @@ class _Loop:
         return (yield from self._watch.news(len(self._measured)))
 
     def _verdict(self, asked: Asked, situation: Situation) -> Verdict:
+        if self._refused:
+            return self._verdict_of_next
         if asked.proposal is None:
             return ACCEPTED
         return self._guard.check(asked.proposal.action, situation)
 
     def _answer(self, asked: Asked, verdict: Verdict) -> MsgGenerator[Answer | None]:
-        steering = self._steering
-        questioned = isinstance(asked.choice, Proposal | Stop) and verdict.accepted
-        if steering.gate is None or steering.course.mode != "confirm" or not questioned:
+        steering, about = self._steering, asked.about
+        if about is None or not verdict.accepted:
             return None
-        uid = decision_uid(self._uid, self._seq + 1)
-        return (
-            yield from confirm(
-                steering.gate, uid, _question(asked, self._results), timeout=steering.answer_timeout
-            )
-        )
+        if steering.gate is None or steering.course.mode != "confirm":
+            return None
+        if about in self._refusals:
+            return Answer(REFUSED_BEFORE, self._refusals[about])
+        uid, words = decision_uid(self._uid, self._seq + 1), question(asked, self._results)
+        answer = yield from confirm(steering.gate, uid, words, timeout=steering.answer_timeout)
+        if answer.verb == "reject":
+            self._refusals[about] = answer.operator
+        return answer
 
     @property
     def _last(self) -> DecisionRecord | None:
@@ -273,7 +228,9 @@ class _Loop:
 
     def _assure(self) -> None:
         """Asked by the devices themselves, each time that they are set."""
-        self._guard.assure(self._next, self._steering.course.situation(self._measured))
+        situation = self._steering.course.situation(self._measured)
+        self._verdict_of_next = self._guard.check(self._next, situation)
+        self._verdict_of_next.assure()
 
     def interrupted(self, error: Exception) -> MsgGenerator[None]:
         """Close the run after an error; an operator's stop or abort is the last decision."""
@@ -282,6 +239,11 @@ class _Loop:
             yield from bps.close_run(exit_status=getattr(error, "exit_status", "abort"))
         else:
             yield from bps.close_run(exit_status="fail", reason=str(error))
+
+    @property
+    def _used(self) -> int:
+        """Points that the last result rests on; where it does not tell, the points with a usable result."""
+        return int(getattr(self._results[-1], "n_points", len(self._results))) if self._results else 0
 
     def summary(self) -> dict[str, Any]:
         """What the plan returns."""
@@ -292,59 +254,11 @@ class _Loop:
             "target": _json(last["target"]),
             "target_sigma": _json(last["target_sigma"]),
             "points": len(self._measured),
+            "points_used": self._used,
             "decisions": self._seq,
             "beam_time": self._steering.course.situation(self._measured).spent,
             "mode": self._steering.course.mode,
         }
-
-
-def _what(prefix: str, action: Action | None) -> dict[str, float]:
-    place, seconds = (action.position, action.count_time) if action else (NAN, NAN)
-    return {f"{prefix}_position": _number(place), f"{prefix}_count_time": _number(seconds)}
-
-
-def _number(value: Any) -> float:
-    # what a broken policy proposes may be no number at all; the guard's message says what it was
-    return float(value) if isinstance(value, int | float) and abs(value) < math.inf else NAN
-
-
-def _wanted(asked: Asked, verdict: Verdict) -> dict[str, Any]:
-    proposal = asked.proposal
-    return {
-        "choice": asked.word,
-        "choice_reason": asked.reason,
-        "gain": _number(proposal.gain) if proposal else NAN,
-        "guard_rule": verdict.rule,
-        "guard_message": verdict.message,
-        **_what("proposed", proposal.action if proposal else None),
-    }
-
-
-def _said(answer: Answer | None) -> dict[str, Any]:
-    if answer is None:
-        return {}
-    return {
-        "answer": answer.verb,
-        "operator": answer.operator,
-        "comment": answer.comment,
-        "answer_seconds": answer.seconds,
-    }
-
-
-def _question(asked: Asked, results: Sequence[Any]) -> str:
-    said = known(results)
-    now = f"the target is {said['target']:.5g} +- {said['target_sigma']:.2g}; " if results else ""
-    if asked.proposal is None:
-        return f"{now}stop ({asked.reason})?"
-    action, gain = asked.proposal.action, asked.proposal.gain
-    worth = "" if math.isnan(gain) else f", expected gain {gain:.2g} nat"
-    return f"{now}measure at {action.position:g} for {action.count_time:g} s{worth}?"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return list(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
 def _json(value: float) -> float | None:

@@ -13,12 +13,21 @@ from skyloop.errors import DataError
 from skyloop.plans._course import Action, Course, Policy, Reason, Situation
 from skyloop.plans._decision import STREAM, DecisionRecord, decision_uid
 from skyloop.plans._guard import ACCEPTED, PLAIN_RULES, Verdict, within
-from skyloop.plans._settle import REFUSED, REFUSED_AGAIN, Asked, Facts, known, propose, settle
+from skyloop.plans._settle import (
+    REFUSED,
+    REFUSED_AGAIN,
+    REFUSED_BEFORE,
+    Asked,
+    Facts,
+    known,
+    propose,
+    settle,
+)
+from skyloop.plans._stored import NamedDocument, Stored
 from skyloop.plans._watch import STREAM as POINTS
+from skyloop.plans._words import point
 
 __all__ = ["Difference", "Policies", "VerifyReport", "verify"]
-
-NamedDocument = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ def verify(
     Raises:
         DataError: the run is not adaptive, or its policy is not known in this version.
     """
-    raw, analysis = _Stored.read(raw_documents), _Stored.read(analysis_documents)
+    raw, analysis = Stored.read(raw_documents), Stored.read(analysis_documents)
     told = raw.start.get("adaptive")
     if told is None:
         raise DataError(f"run {raw.start.get('uid', '?')} was not measured by an adaptive plan")
@@ -113,62 +122,23 @@ def _policies_of(technique: str) -> Policies:
     return import_module(f"skyloop.plans.{technique}").POLICIES
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A run as start document and events, the last of each number."""
-
-    start: Mapping[str, Any]
-    events: Mapping[str, Mapping[int, Mapping[str, Any]]]
-
-    @staticmethod
-    def read(documents: Iterable[NamedDocument]) -> "_Stored":
-        start: Mapping[str, Any] = {}
-        streams: dict[str, str] = {}
-        events: dict[str, dict[int, Mapping[str, Any]]] = {}
-        for name, doc in documents:
-            if name == "start":
-                start = doc
-            elif name == "descriptor":
-                streams[doc["uid"]] = doc["name"]
-            elif name in ("event", "event_page"):
-                for event in _single(name, doc):
-                    events.setdefault(streams[event["descriptor"]], {})[event["seq_num"]] = event
-        return _Stored(start, events)
-
-    def data(self, stream: str) -> list[Mapping[str, Any]]:
-        found = self.events.get(stream, {})
-        return [found[seq_num]["data"] for seq_num in sorted(found)]
-
-
-def _single(name: str, doc: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    if name == "event":
-        return [doc]
-    return [
-        {
-            "descriptor": doc["descriptor"],
-            "seq_num": doc["seq_num"][i],
-            "data": {key: values[i] for key, values in doc["data"].items()},
-        }
-        for i in range(len(doc["uid"]))
-    ]
-
-
 class _Check:
     """Goes through the decisions of one run in their order."""
 
-    def __init__(self, raw: _Stored, analysis: _Stored, told: Mapping[str, Any], known: Policies) -> None:
+    def __init__(self, raw: Stored, analysis: Stored, told: Mapping[str, Any], known: Policies) -> None:
         self._raw, self._analysis, self._told, self._known = raw, analysis, told, known
         self._policy = known.make(told)
         self._course = Course.from_description(dict(told))
         self._measured: list[Action] = []
         self._results: list[Any] = []
+        self._refusals: set[Action | str] = set()
 
     def run(self, records: Sequence[DecisionRecord]) -> Iterable[Difference]:
         last: DecisionRecord | None = None
         for number, record in enumerate(records, start=1):
             yield from self._identity(number, record, last)
-            if record.reason == Reason.OPERATOR and number == len(records):
-                break  # a person ended the run: nothing to recompute
+            if _is_broken_off(record) and number == len(records):
+                break  # nothing was decided: nothing to recompute
             after = records[number] if number < len(records) else None
             yield from self._decision(record)
             self._execute(record, after)
@@ -192,9 +162,9 @@ class _Check:
         if not record.fault:
             asked = propose(self._policy, tuple(self._results), situation)
         verdict = self._verdict(record, asked, situation)
-        facts = Facts(record.fault, verdict, record.answer)
-        settled = settle(self._course, situation, asked, facts)
         proposed, last = asked.proposal.action if asked.proposal else None, known(self._results)
+        answer = self._answer(record, asked, verdict)
+        settled = settle(self._course, situation, asked, Facts(record.fault, verdict, answer))
         yield from _differences(
             record.seq,
             raw_seq_num=(record.raw_seq_num, len(self._measured)),
@@ -205,6 +175,7 @@ class _Check:
             target=(record.target, last["target"]),
             target_sigma=(record.target_sigma, last["target_sigma"]),
             guard_rule=(record.guard_rule, verdict.rule),
+            answer=(record.answer, answer),
             source=(record.source, settled.source),
             reason=(record.reason, str(settled.reason)),
             action=(record.action, "measure" if settled.executed else "stop"),
@@ -221,16 +192,16 @@ class _Check:
             yield Difference(record.seq, "analysis_seq_num", repr(record.analysis_seq_num), "not stored")
             return
         data, technique = event["data"], self._told["technique"]
-        yield from _differences(
-            record.seq,
-            analysis_seq_num=(
-                (data["raw_stream"], data["raw_seq_num"]),
-                (POINTS, record.raw_seq_num),
-            ),
-        )
+        wanted = record.raw_seq_num
+        if self._told.get("lag"):  # a plan that leaves the points as they are may look at an earlier one
+            wanted = min(wanted, data["raw_seq_num"])
+        found = (data["raw_stream"], data["raw_seq_num"])
+        yield from _differences(record.seq, analysis_seq_num=(found, (POINTS, wanted)))
         self._results.append(decode(self._known.result_type, data, prefix=technique))
 
     def _verdict(self, record: DecisionRecord, asked: Asked, situation: Situation) -> Verdict:
+        if record.fault in (REFUSED, REFUSED_AGAIN):  # at the last moment, of the point decided before
+            return Verdict(record.guard_rule, record.guard_message)
         if asked.proposal is None:
             return ACCEPTED
         course = self._course
@@ -239,6 +210,15 @@ class _Check:
             return verdict
         # what the user's limits allow a device may still refuse: that is a fact, known from the record alone
         return Verdict(record.guard_rule, record.guard_message)
+
+    def _answer(self, record: DecisionRecord, asked: Asked, verdict: Verdict) -> str:
+        """What a person answered, from the record; whether they had to be asked is recomputed."""
+        about = asked.about
+        if self._course.mode == "confirm" and verdict.accepted and about in self._refusals:
+            return REFUSED_BEFORE
+        if about is not None and record.answer == "reject":
+            self._refusals.add(about)
+        return "" if record.answer == REFUSED_BEFORE else record.answer
 
     def _execute(self, record: DecisionRecord, after: DecisionRecord | None) -> None:
         refused = after is not None and after.fault in (REFUSED, REFUSED_AGAIN)
@@ -249,7 +229,7 @@ class _Check:
         """The points in the raw run are those that were decided on."""
         stored = self._raw.events.get(POINTS, {})
         expected = len(self._measured)
-        complete = bool(records) and records[-1].action == "stop" and records[-1].reason != Reason.OPERATOR
+        complete = bool(records) and records[-1].action == "stop" and not _is_broken_off(records[-1])
         # a run that was broken off may lack the point of its last decision
         if complete or len(stored) != expected - 1:
             yield from _differences(0, points=(len(stored), expected))
@@ -268,12 +248,13 @@ class _Check:
             yield Difference(0, f"{axis} of point {seq_num}", repr(position), repr(decided))
 
 
+def _is_broken_off(record: DecisionRecord) -> bool:
+    """Whether a person ended the run from outside, and not by an answer."""
+    return record.reason == Reason.OPERATOR and not record.answer
+
+
 def _compared(prefix: str, record: DecisionRecord, action: Action | None) -> dict[str, tuple[Any, Any]]:
-    place, seconds = (action.position, action.count_time) if action else (math.nan, math.nan)
-    return {
-        f"{prefix}_position": (getattr(record, f"{prefix}_position"), place),
-        f"{prefix}_count_time": (getattr(record, f"{prefix}_count_time"), seconds),
-    }
+    return {name: (getattr(record, name), value) for name, value in point(prefix, action).items()}
 
 
 def _differences(number: int, /, **pairs: tuple[Any, Any]) -> Iterable[Difference]:

@@ -35,6 +35,9 @@ class FakeConfig:
     target: str = "film.thickness"
 
 
+FAKE_CONFIG = FakeConfig()
+
+
 @dataclass(frozen=True)
 class FakeResult:
     """What the plans read of a result."""
@@ -75,8 +78,8 @@ POLICIES = Policies(FakeResult, (Wander,))
 class WatchedInbox(Inbox):
     """An inbox that tells when somebody waits for a key."""
 
-    def __init__(self, name: str = "") -> None:
-        super().__init__(name)
+    def __init__(self, name: str = "", config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(name, config=config)
         self._asked: dict[int, threading.Event] = {}
 
     def asked(self, seq_num: int) -> threading.Event:
@@ -94,13 +97,14 @@ class FakeAnalysis:
 
     Args:
         result_of: result of a point by its number; None keeps it back until `deliver`.
+        config: what it tells plans of itself.
     """
 
-    identity = AnalysisIdentity("fake", "1", FakeConfig())
     schema = ResultSchema(FakeResult, {})
 
-    def __init__(self, result_of: Callable[[int], Any], name: str = "") -> None:
-        self.inbox = WatchedInbox(name)
+    def __init__(self, result_of: Callable[[int], Any], name: str = "", config: Any = FAKE_CONFIG) -> None:
+        self.identity = AnalysisIdentity("fake", "1", config)
+        self.inbox = WatchedInbox(name, self.identity.config_plain)
         self.documents: list[Document] = []
         self.raw: list[Document] = []
         self._result_of = result_of
@@ -177,7 +181,7 @@ class EngineAnalysis(FakeAnalysis):
     def __init__(
         self, engine: Any, technique: str, frame_of: Callable[[dict[str, Any]], Any], name: str = ""
     ) -> None:
-        super().__init__(lambda _: None, name)
+        super().__init__(lambda _: None, name, engine.config)
         self.identity = AnalysisIdentity(technique, engine.version, engine.config)
         self.schema = ResultSchema(engine.result_type, engine.sizes, engine.units)
         self._engine, self._frame_of = engine, frame_of

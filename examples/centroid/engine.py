@@ -31,7 +31,8 @@ class Result:
     reason: str
     target: Annotated[float, Quantity("mm")]
     target_sigma: Annotated[float, Quantity("mm")]
-    points: int
+    n_points: int
+    """Points that it rests on; a plan returns them as `points_used`."""
 
 
 class Engine:
@@ -55,7 +56,7 @@ class Engine:
         x, n = np.array([(f.x, f.counts) for f in state]).T
         if n.sum() < self.config.least:
             reason = f"{n.sum():g} counts are too few"
-            return blank(Result, {}, outcome=Outcome.DEGRADED, reason=reason, points=len(x))
+            return blank(Result, {}, outcome=Outcome.DEGRADED, reason=reason, n_points=len(x))
         centre = float((x * n).sum() / n.sum())
         sigma = float(np.sqrt((((x - centre) ** 2) * n).sum()) / n.sum())
         return Result(Outcome.OK, "", centre, sigma, len(x))

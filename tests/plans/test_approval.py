@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import gc
-import threading
-import time
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyloop.errors import ConfigError, RefusedError
-from skyloop.plans._approval import Answer, ApprovalGate, answer_from_terminal, confirm, gate_named
+from skyloop.plans._approval import Answer, ApprovalGate, confirm, gate_named
 
 
 def one_question(gate: ApprovalGate, answers: list[Answer], timeout: float = PATIENT) -> Any:
@@ -34,7 +32,7 @@ def reply(gate: ApprovalGate, verb: str, comment: str = "") -> Any:
     return work
 
 
-@pytest.mark.parametrize("verb", ["accept", "reject"])
+@pytest.mark.parametrize("verb", ["accept", "reject", "stop"])
 def test_the_answer_of_a_person_reaches_the_plan(verb: str) -> None:
     gate, answers = ApprovalGate(), []
     with thread(reply(gate, verb, "go")):
@@ -66,7 +64,7 @@ def test_a_wrong_answer_is_refused_for_the_first_of_its_faults() -> None:
     assert "another question" in refused(gate, "old", "wrong", "steal")
     assert "another question" in refused(gate, "new", expired.nonce, "accept")
     assert "expired" in refused(gate, "old", expired.nonce, "steal")
-    assert "none of accept, reject" in refused(gate, "new", ticket.nonce, "Accept")
+    assert "none of accept, reject, stop" in refused(gate, "new", ticket.nonce, "Accept")
     gate.answer("new", ticket.nonce, "accept", operator="ada")
     assert "answered already" in refused(gate, "new", ticket.nonce, "steal")
     assert ticket.future.result().operator == "ada"
@@ -135,67 +133,3 @@ def test_a_gate_is_found_by_its_name_as_long_as_somebody_holds_it() -> None:
     gc.collect()
     with pytest.raises(ConfigError, match="no approval gate is named 'desk'"):
         gate_named("desk")
-
-
-class Terminal:
-    """A person at a terminal, with the lines that they type."""
-
-    def __init__(self, gate: ApprovalGate, lines: list[str]) -> None:
-        self.gate, self.lines = gate, lines
-        self.questions: list[str] = []
-        self.messages: list[str] = []
-        self.done = threading.Event()
-
-    def ask(self, question: str) -> str:
-        self.questions.append(question)
-        return self.lines.pop(0)
-
-    def run(self) -> None:
-        answer_from_terminal(
-            self.gate, operator="ada", ask=self.ask, show=self.messages.append, done=self.done
-        )
-
-
-@pytest.mark.parametrize(
-    ("lines", "verb"), [(["y"], "accept"), ([" N "], "reject"), (["", "yes", "y"], "accept")]
-)
-def test_a_line_at_the_terminal_answers_the_question_it_was_typed_for(lines: list[str], verb: str) -> None:
-    gate, answers = ApprovalGate(), []
-    terminal = Terminal(gate, list(lines))
-    with thread(terminal.run):
-        engine()(one_question(gate, answers))
-        terminal.done.set()
-    assert answers[0].verb == verb
-    assert len(terminal.questions) == len(lines)
-    assert len(terminal.messages) == len(lines) - 1
-
-
-def test_a_line_typed_too_late_decides_nothing() -> None:
-    gate = ApprovalGate()
-    terminal = Terminal(gate, [])
-    ticket = gate.ask("first", "first?", seconds=PATIENT)
-
-    def slow(question: str) -> str:
-        terminal.questions.append(question)
-        gate.close("first")  # it expired meanwhile, and the plan asks the next question
-        terminal.done.set()
-        gate.ask("second", "second?", seconds=PATIENT)
-        return "y"
-
-    terminal.ask = slow
-    terminal.run()
-    assert not ticket.future.done()
-    assert [t.uid for t in gate.pending()] == ["second"]
-    assert "no such ticket" in terminal.messages[0]
-
-
-def test_an_expired_ticket_is_not_put_to_anybody() -> None:
-    gate = ApprovalGate()
-    gate.ask("uid", "?", seconds=0.0)
-    terminal = Terminal(gate, [])
-    began = time.monotonic()
-    with thread(terminal.run):
-        while time.monotonic() - began < 0.2:
-            assert terminal.questions == []
-        terminal.done.set()
-    assert gate.pending()[0].seconds_left < 0

@@ -148,7 +148,7 @@ def test_a_refused_set_never_reaches_the_device() -> None:
     def plan() -> Any:
         for position in (0.5, 2.0):
             action = Action(position, 1)
-            guarded = Guarded(axis, lambda action=action: guard.assure(action, NOWHERE))
+            guarded = Guarded(axis, lambda action=action: guard.check(action, NOWHERE).assure())
             yield from bps.abs_set(guarded, position, wait=True)
 
     with pytest.raises(RefusedError, match=r"device_limits: position 2 is outside the limits \[-1, 1\] of x"):
@@ -164,7 +164,8 @@ def test_a_move_repeated_after_a_pause_is_judged_again() -> None:
 
     def plan() -> Any:
         yield from bps.checkpoint()
-        yield from bps.abs_set(Guarded(axis, lambda: guard.assure(Action(5, 1), NOWHERE)), 5.0, wait=True)
+        guarded = Guarded(axis, lambda: guard.check(Action(5, 1), NOWHERE).assure())
+        yield from bps.abs_set(guarded, 5.0, wait=True)
         yield from bps.abs_set(waiting, 1)
         yield from bps.sleep(PATIENT)
 
@@ -201,7 +202,7 @@ def judge_and_move(position: Any, count_time: Any, here: float, limits: Any) -> 
     action = Action(position, count_time)
     guard = Guard(axis, allowed, Pace())
     try:
-        Guarded(axis, lambda: guard.assure(action, at(here))).set(position)
+        Guarded(axis, lambda: guard.check(action, at(here)).assure()).set(position)
     except RefusedError:
         return []
     low, high = limits if limits and limits[0] < limits[1] else (-1.0, 1.0)

@@ -47,7 +47,7 @@ user_groups:
 """
 
 STOP = {"analysis": "film", "target_sigma": 1e-6, "count_time": 20.0}
-ADAPTIVE = {"analysis": "film", "target_sigma": 1.0, "start": 0.008, "stop": 0.2, "num": 41}
+ADAPTIVE = {"analysis": "film", "start": 0.008, "stop": 0.2, "num": 41}
 
 
 def _missing() -> str:
@@ -300,6 +300,7 @@ def test_arguments_of_a_wrong_type_are_refused_at_submission(queue: Queue, given
         ((["nobody"], "q", [0.02]), {}, "detectors[0]: 'nobody' (str) cannot be read"),
         ((["detector"], "detector", [0.02]), {}, "cannot be moved"),
         ((["detector"], "q", [0.02]), {"analysis": "nobody"}, "no analysis is named 'nobody' (known: film)"),
+        ((["detector"], "q", [0.02]), {"target_sigma": 2.0}, "target_sigma: found 2, but the analysis takes"),
         ((["detector"], "q", [0.02]), {"mode": "confirm"}, "no approval gate is named ''"),
         ((["detector"], "q", [5.0]), {}, "device_limits: position 5 is outside the limits"),
         ((["detector"], "q", []), {}, "positions"),

@@ -31,6 +31,7 @@ from skyloop.plans._verify import verify
 from skyloop.plans.reflectometry import GainPerSecond, StopWhenKnown
 from skyloop.quantities import blank
 from skyloop.runtime.sinks import Sink
+from skyloop.sim.detector import Fault
 from skyloop.sim.reflectometer import reflectometer as simulated
 from skyloop.sim.sample import TrueSample, known
 from skyloop.storage.sources import open_source
@@ -60,7 +61,7 @@ class Beamline:
     def __init__(self, truth: Config | None = None, *, silent: bool = False) -> None:
         self.devices = simulated(TrueSample(truth or known(CONFIG, TRUTH)), seed=3)
         self.analysis: Any = (
-            FakeAnalysis(lambda _: None)
+            FakeAnalysis(lambda _: None, config=CONFIG)
             if silent
             else EngineAnalysis(Engine(CONFIG), "reflectometry", self.frame, name="film")
         )
@@ -71,14 +72,12 @@ class Beamline:
         return Frame.counted(data["q"], data["counts"], data["exposure"], data["q_sigma"])
 
     def adaptive(self, **given: Any) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"analysis": self.analysis, "target_sigma": 1.0} | SCAN | MOVES | given
+        arguments: dict[str, Any] = {"analysis": self.analysis} | SCAN | MOVES | given
         plan = adaptive_reflectivity([self.devices.detector], self.devices.q, **arguments)
         return self.engine(plan).plan_result
 
     def stopping(self, positions: Sequence[float], **given: Any) -> dict[str, Any]:
-        arguments: dict[str, Any] = (
-            {"analysis": self.analysis, "target_sigma": 1.0, "count_time": 20.0} | MOVES | given
-        )
+        arguments: dict[str, Any] = {"analysis": self.analysis, "count_time": 20.0} | MOVES | given
         plan = stop_when_known([self.devices.detector], self.devices.q, list(positions), **arguments)
         return self.engine(plan).plan_result
 
@@ -151,7 +150,7 @@ def test_the_live_analysis_steers_and_its_documents_verify() -> None:
         analysis.subscribe(lambda name, doc: analysed.append((name, doc)))
         beamline = Beamline(silent=True)
         run_engine = engine(analysis, lambda name, doc: raw.append((name, doc)))
-        arguments: dict[str, Any] = {"analysis": "live", "target_sigma": 1.0} | SCAN | MOVES
+        arguments: dict[str, Any] = {"analysis": "live"} | SCAN | MOVES
         plan = adaptive_reflectivity([beamline.devices.detector], beamline.devices.q, **arguments)
         result = run_engine(plan).plan_result
         assert analysis.flush(60)
@@ -209,6 +208,16 @@ def test_a_model_that_does_not_fit_is_answered_by_the_fixed_scan_within_its_time
     assert result["beam_time"] <= Pace(5.0, 100.0).total([Action(q, 20.0) for q in positions]) * 1.0001
 
 
+def test_a_point_that_cannot_be_used_is_counted_among_the_points_and_not_among_those_used() -> None:
+    truth, reading = TrueSample(known(CONFIG, TRUTH)), {1: Fault.NAN, 3: Fault.NAN}
+    devices = simulated(truth, seed=3, faults=reading)
+    with reflectometry(CONFIG, options=Options(executor="thread"), name="") as analysis:
+        slow: dict[str, Any] = {"count_time": 200.0, "timeout": 60.0}
+        plan = stop_when_known([devices.detector], devices.q, grid()[:6], analysis=analysis, **slow)
+        result = engine(analysis)(plan).plan_result
+    assert (result["points"], result["points_used"]) == (6, 4)
+
+
 # when the analysis is gone --------------------------------------------------------------------------
 
 
@@ -245,7 +254,6 @@ KNOWN = FakeResult(target_sigma=0.5, confirmed=True)
         (replace(KNOWN, confirmed=False), False),
         (replace(KNOWN, outcome=Outcome.DEGRADED), False),
         (replace(KNOWN, p_value=1e-4), False),
-        (replace(KNOWN, p_value=5e-3, chi2=3.0), False),
     ],
 )
 def test_a_small_uncertainty_counts_only_when_it_is_confirmed(result: Any, stops: bool) -> None:
@@ -359,8 +367,10 @@ def test_candidates_out_of_range_and_unknown_exposures_leave_the_choice_to_the_f
 
 # arguments ------------------------------------------------------------------------------------------
 
-GOOD_STOP = {"positions": [0.1, 0.2], "target_sigma": 1.0}
-GOOD_ADAPTIVE = {"target_sigma": 1.0} | SCAN | {"stop": 0.9, "num": 5}
+GOOD_STOP = {"positions": [0.1, 0.2]}
+GOOD_ADAPTIVE = SCAN | {"num": 5}
+STEP = (0.2 - 0.008) / 40
+NO_CONFIG = FakeAnalysis(lambda _: None)
 BAD: list[tuple[Any, dict[str, Any], str]] = [
     (stop_when_known, {"detectors": "det"}, "detectors: found 'det'"),
     (stop_when_known, {"detectors": ["det"]}, r"detectors\[0\]: 'det' \(str\) cannot be read"),
@@ -371,6 +381,16 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (stop_when_known, {"positions": [0.1, math.nan]}, "positions"),
     (stop_when_known, {"target_sigma": 0.0}, "target_sigma"),
     (stop_when_known, {"target_sigma": math.nan}, "target_sigma"),
+    (stop_when_known, {"target_sigma": 1.1}, r"target_sigma: found 1\.1, .* at 1 and not before; mend: "),
+    (stop_when_known, {"analysis": NO_CONFIG}, "analysis: it tells no target_sigma; mend: "),
+    (adaptive_reflectivity, {"target_sigma": 1.1}, r"target_sigma: found 1\.1"),
+    (adaptive_reflectivity, {"analysis": NO_CONFIG}, "analysis: it tells no q_grid"),
+    (adaptive_reflectivity, {"start": 0.008 - 0.51 * STEP}, r"start: found 0\.005\d*, outside the q_grid"),
+    (
+        adaptive_reflectivity,
+        {"stop": 0.2 + 0.51 * STEP},
+        r"stop: found 0\.202\d*, outside .* \[0\.008, 0\.2\]",
+    ),
     (stop_when_known, {"count_time": -1.0}, "count_time"),
     (stop_when_known, {"timeout": math.inf}, "timeout"),
     (stop_when_known, {"mode": "wild"}, "mode: found 'wild'; mend: one of shadow, advise, confirm, auto"),
@@ -393,7 +413,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
 
 def call(plan: Any, motor: Axis, **given: Any) -> Any:
     good = GOOD_STOP if plan is stop_when_known else GOOD_ADAPTIVE
-    analysis = FakeAnalysis(lambda _: None)
+    analysis = FakeAnalysis(lambda _: None, config=CONFIG)
     return plan(**({"detectors": [det], "axis": motor, "analysis": analysis} | good | given))
 
 
@@ -415,6 +435,25 @@ def test_a_scan_that_leaves_its_limits_is_refused_before_anything_moves() -> Non
             with pytest.raises(RefusedError, match="user_limits" if given else "device_limits_unknown"):
                 engine()(call(plan, axis, **given))
             assert axis.sent == []
+
+
+def test_half_a_step_beyond_the_grid_is_still_explored() -> None:
+    beamline = Beamline(silent=True)
+    low, high = 0.008 - 0.5 * STEP, 0.2 + 0.5 * STEP
+    beamline.adaptive(start=low, stop=high, num=3, timeout=0.01)
+    assert (min(beamline.positions), max(beamline.positions)) == (low, high)
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 1.0), ({"target_sigma": 0.5}, 0.5)])
+def test_target_and_floor_are_those_of_the_analysis_and_are_recorded(
+    given: dict[str, Any], expected: float
+) -> None:
+    for measure in (Beamline.adaptive, lambda beamline, **more: beamline.stopping([0.1], **more)):
+        beamline = Beamline(silent=True)
+        measure(beamline, timeout=0.01, **given)
+        told = beamline.analysis.raw[0][1]["adaptive"]
+        assert told["parameters"]["target_sigma"] == expected
+        assert told["parameters"].get("systematic", CONFIG.systematic) == CONFIG.systematic
 
 
 def test_an_analysis_is_found_by_its_name() -> None:

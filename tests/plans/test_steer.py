@@ -38,11 +38,14 @@ from skyloop.plans._course import (
     Stop,
 )
 from skyloop.plans._decision import DecisionRecord
-from skyloop.plans._steer import Instrument, Steering, steer
+from skyloop.plans._steer import steer
+from skyloop.plans._steering import Instrument, Steering
 from skyloop.plans._verify import Policies, VerifyReport, verify
 
 FIXED = tuple(Action(round(0.1 * i, 1), 1.0) for i in range(10))
 POSITIONS = [action.position for action in FIXED]
+LONG = tuple(Action(place, 1e3) for place in POSITIONS)
+"""A scan of which 5 % is longer than any test waits."""
 LIMITS = Limits(position=(0.0, 1.0))
 GOOD = FakeResult()
 
@@ -105,7 +108,7 @@ def test_a_policy_chooses_the_points_and_each_of_them_has_its_decision() -> None
     bench = Bench()
     result = bench.run(Wander(points=5))
     assert result["reason"] == "budget"
-    assert result["points"] == 5
+    assert (result["points"], result["points_used"]) == (5, 5)
     decisions = bench.analysis.decisions()
     assert [d["seq"] for d in decisions] == [1, 2, 3, 4, 5, 6]
     assert [d["raw_seq_num"] for d in decisions] == [0, 1, 2, 3, 4, 5]
@@ -150,9 +153,32 @@ def test_a_late_analysis_costs_one_wait_and_no_point() -> None:
     bench = Bench(lambda _: None)
     result = bench.run(Wander(points=5), timeout=0.01)
     assert bench.analysis.positions() == [bench.axis.sent[0], *left_of(bench.axis.sent[0])]
-    assert bench.column("fault") == ["", "late", *["lost"] * (len(bench.axis.sent) - 1)]
+    assert bench.column("fault") == ["", *["silent"] * len(bench.axis.sent)]
     assert result["reason"] == "analysis_lost"
     assert bench.analysis.stop["exit_status"] == "success"
+    assert bench.verify().verified
+
+
+def test_an_analysis_that_is_not_subscribed_is_told_after_the_first_point(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.analysis.deliver = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
+    waits: list[str] = []
+    bench.engine.msg_hook = lambda message: waits.append(message.command)
+    bench.run(Scripted(follow), timeout=0.01)
+    assert waits.count("wait_for") == 1
+    line = "no result for this run arrived: is the analysis subscribed? mend: RE.subscribe(analysis)"
+    assert bench.column("reason") == ["", *[line] * (len(FIXED) - 1), "analysis_lost"]
+    assert [record.getMessage() for record in caplog.records] == [f"{line}; the fixed scan goes on"]
+    assert bench.analysis.positions() == POSITIONS
+
+
+def test_an_analysis_that_was_heard_once_is_late_or_lost(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(lambda n: GOOD if n == 1 else None)
+    bench.run(Scripted(follow), timeout=0.01)
+    assert bench.column("fault") == ["", "", "late", *["lost"] * (len(FIXED) - 2)]
+    assert caplog.records == []
 
 
 def left_of(first: float) -> list[float]:
@@ -207,6 +233,7 @@ def test_wrong_results_are_ignored_and_recorded(outcome: Outcome) -> None:
     assert bench.column("source")[2:4] == ["fallback", "fallback"]
     assert bench.column("analysis_event_uid")[2:4] == ["", ""]
     assert result["reason"] == "budget"
+    assert result["points_used"] == result["points"] - 2
 
 
 def test_a_policy_that_raises_costs_no_point() -> None:
@@ -320,6 +347,111 @@ def test_in_confirm_mode_a_person_has_the_last_word() -> None:
     assert bench.verify().verified
 
 
+def test_a_person_ends_the_measurement_by_an_answer() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["accept", "stop"])):
+        result = bench.run(Wander(points=3), mode="confirm")
+    assert result["reason"] == "operator"
+    assert result["points"] == 1
+    last = bench.analysis.decisions()[-1]
+    assert (last["source"], last["action"], last["answer"]) == ("human", "stop", "stop")
+    assert last["operator"] == "ada"
+    assert last["choice"] == "measure"
+    assert bench.analysis.stop["exit_status"] == "success"
+    assert bench.verify().verified
+
+
+def test_an_answer_that_ends_the_measurement_is_verified_with_all_that_led_to_it() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["accept", "stop"])):
+        bench.run(Wander(points=3), mode="confirm")
+    bench.analysis.events("decision")[-1]["data"]["decision_proposed_position"] = 0.123
+    assert "proposed_position" in {d.field for d in bench.verify().differences}
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    """A policy that proposes two points by turns, whatever was said of them."""
+
+    name: ClassVar[str] = "stubborn"
+    version: ClassVar[str] = "1"
+    technique: ClassVar[str] = "fake"
+
+    def __call__(self, results: Sequence[FakeResult], situation: Situation, /) -> Choice:
+        return Proposal(Action(0.55 if len(situation.measured) % 2 else 0.45, 1.0))
+
+
+def test_a_point_that_was_refused_is_not_asked_about_again() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["reject", "reject"])):
+        bench.run(Stubborn(), mode="confirm")
+    assert bench.analysis.positions() == POSITIONS
+    again = len(POSITIONS) - 1
+    assert bench.column("answer") == ["reject"] * 2 + ["refused before"] * again
+    assert bench.column("reason") == ["reject"] * 2 + ["refused before"] * (again - 1) + ["scan_complete"]
+    assert set(bench.column("source")) == {"human"}
+    assert set(bench.column("operator")) == {"ada"}
+    assert bench.verify(Policies(FakeResult, (Stubborn,))).verified
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A policy that takes the target for known after each point, and from some point on has no budget."""
+
+    name: ClassVar[str] = "finished"
+    version: ClassVar[str] = "1"
+    technique: ClassVar[str] = "fake"
+
+    points: int = 100
+
+    def __call__(self, results: Sequence[FakeResult], situation: Situation, /) -> Choice:
+        if not results:
+            return Continue()
+        enough = len(situation.measured) >= self.points
+        return Stop(Reason.BUDGET if enough else Reason.TARGET_REACHED)
+
+
+def test_a_stop_that_was_refused_is_not_asked_about_again() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["reject"])):
+        result = bench.run(Finished(), mode="confirm")
+    assert bench.analysis.positions() == POSITIONS
+    assert result["reason"] == "scan_complete"
+    again = len(POSITIONS) - 1
+    assert bench.column("answer") == ["", "reject", *["refused before"] * again]
+    assert set(bench.column("source")[1:]) == {"human"}
+    assert set(bench.column("operator")[1:]) == {"ada"}
+    assert bench.verify(Policies(FakeResult, (Finished,))).verified
+
+
+def test_a_stop_for_another_reason_is_asked_about() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["reject", "accept"])):
+        result = bench.run(Finished(points=4), mode="confirm")
+    assert result["reason"] == "budget"
+    assert bench.column("answer") == ["", "reject", "refused before", "refused before", "accept"]
+    assert bench.verify(Policies(FakeResult, (Finished,))).verified
+
+
+def test_an_expired_question_is_asked_again() -> None:
+    bench = Bench()
+    bench.run(Stubborn(), mode="confirm", answer_timeout=0.01)
+    assert set(bench.column("answer")) == {"expired"}
+
+
+def test_a_refusal_that_nobody_spoke_is_found() -> None:
+    bench = Bench()
+    with thread(answering(bench, ["accept"] * 4)):
+        bench.run(Wander(points=3), mode="confirm")
+    records = [DecisionRecord.from_data(event["data"]) for event in bench.analysis.events("decision")]
+    records[1] = replace(records[1], answer="refused before")
+    last = None
+    for event, record in zip(bench.analysis.events("decision"), records, strict=True):
+        last = record.chained(last)
+        event["data"] = last.data()
+    assert (2, "answer") in {(d.seq, d.field) for d in bench.verify().differences}
+
+
 def test_in_confirm_mode_silence_is_the_fixed_scan() -> None:
     bench = Bench()
     bench.run(Scripted(lambda _, __: Stop(Reason.TARGET_REACHED)), mode="confirm", answer_timeout=0.01)
@@ -360,7 +492,7 @@ def test_pause_during_the_wait_repeats_nothing() -> None:
         bench.engine.request_pause()
 
     with thread(pause), pytest.raises(RunEngineInterrupted):
-        bench.engine(bench.plan(Wander(points=4)))
+        bench.engine(bench.plan(Wander(points=4), fixed=LONG))
     bench.analysis.deliver(2, GOOD)
     bench.engine.resume()
     assert [e["seq_num"] for e in bench.analysis.events("primary")] == [1, 2, 3, 4]
@@ -573,32 +705,6 @@ def test_a_point_that_was_removed_or_moved_is_found() -> None:
     last = bench.analysis.events("primary")[-1]
     bench.analysis.raw = [pair for pair in bench.analysis.raw if pair[1] is not last]
     assert "points" in {d.field for d in bench.verify().differences}
-
-
-def test_the_waits_of_a_run_stay_within_its_patience() -> None:
-    """A clock of the test's own: each wait takes what it may take, and all together 5 % of the scan."""
-    from skyloop.plans._watch import Watch
-
-    waits: list[float] = []
-    inbox = FakeAnalysis(lambda _: None).inbox
-    watch = Watch(inbox, "run", timeout=1e-3, patience=3.5e-3)
-    analysis = FakeAnalysis(lambda _: None)
-
-    def plan() -> Any:
-        for seq_num in range(1, 12):
-            _, fault = yield from watch.news(seq_num)
-            waits.append(float(fault == "late"))
-            inbox.put(("run", "primary", seq_num), _analysis())  # always too late
-
-    engine(analysis)(plan())
-    assert waits[:4] == [1, 1, 1, 1]
-    assert sum(waits) == 4
-
-
-def _analysis() -> Any:
-    from skyloop.documents.inbox import Analysis
-
-    return Analysis(GOOD, "uid", 1)
 
 
 def test_after_an_excursion_the_fixed_scan_fits_into_the_beam_time_that_is_left() -> None:

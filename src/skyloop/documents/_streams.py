@@ -115,8 +115,8 @@ class Stream:
         announced = (numbers for table in self.announced.values() for numbers in table.ranges())
         return sorted(set(self.events).union(*announced))
 
-    def lack(self, seq_num: int, known: Mapping[str, Any]) -> tuple[str, str]:
-        """Data key that a number lacks, and why; for numbers that were not read."""
+    def lack(self, seq_num: int, known: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Data key of which a number was never announced, and what did not come; None where all was."""
         event = self.events.get(seq_num)
         if event is None and not (self.layout and self.layout.bare):
             return "", "its frames came, its event did not"
@@ -127,7 +127,7 @@ class Stream:
         for key in sorted(frames):
             if self.frame_of(key, seq_num) is None:
                 return key, "no stream_datum announced it"
-        return next(iter(sorted(frames)), ""), "it was not read before the run was closed"
+        return None
 
     def _check(self, seq_nums: Iterable[int], known: Mapping[str, Any]) -> None:
         for seq_num in seq_nums:

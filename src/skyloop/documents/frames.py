@@ -255,8 +255,10 @@ class Points:
 
     def _left(self, stream: Stream) -> Iterator[Missing]:
         """What became of the numbers that are no points."""
+        late = "", "it was not read before the run was closed"
         for seq_num in stream.unsettled():
-            key, reason = stream.late.get(seq_num) or stream.lack(seq_num, self._datums)
+            late = stream.late.get(seq_num, late)  # the rest of a range is written later still
+            key, reason = stream.lack(seq_num, self._datums) or late
             yield _missing(stream, seq_num, key, reason)
 
 

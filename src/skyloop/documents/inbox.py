@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import RLock
@@ -60,10 +61,14 @@ class Inbox:
     Args:
         name: makes the inbox findable by `inbox_named` as long as somebody holds it.
         capacity: how many results are kept; the oldest are forgotten first.
+        config: configuration of the analysis as JSON values, as in its start document; empty: not known.
     """
 
-    def __init__(self, name: str = "", capacity: int = 10_000) -> None:
+    def __init__(
+        self, name: str = "", capacity: int = 10_000, *, config: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
+        self.config: Mapping[str, Any] = config or {}
         self.retired = False
         self._capacity = capacity
         self._lock = RLock()
@@ -101,12 +106,14 @@ class Inbox:
                 future = self._futures[key] = Future()
             future.set_result(analysis)
 
-    def renew(self, key: Key) -> None:
-        """Forget the result of a point that is being measured again."""
+    def renew(self, key: Key) -> Analysis | None:
+        """Forget the result of a point that is being measured again; returns what was forgotten."""
         with self._lock:
             future = self._futures.get(key)
-            if future is not None and future.done():
-                self._futures[key] = Future()
+            if future is None or not future.done():
+                return None
+            self._futures[key] = Future()
+            return None if future.cancelled() else future.result()
 
     def close(self, run_uid: str) -> None:
         """Cancel every pending future of a run that has ended."""

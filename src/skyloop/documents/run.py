@@ -39,6 +39,8 @@ class AnalysisIdentity:
     """Version of the engine."""
     config: Any
     """Configuration of the engine: a frozen dataclass."""
+    keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the data are called, and other words of a beamline, as JSON values."""
     weights_sha256: str = ""
     """Hash of trained weights; empty for an engine without."""
 
@@ -50,17 +52,22 @@ class AnalysisIdentity:
     @property
     def config_sha256(self) -> str:
         """Hash of the configuration, independent of the order of its keys."""
-        text = json.dumps(self.config_plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self.config_plain)
+
+
+def _sha256(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def analysis_uid(raw_uid: str, identity: AnalysisIdentity) -> str:
-    """Uid of the analysis run: the same raw run, engine and configuration give the same uid."""
+    """Uid of the analysis run: the same raw run, engine, configuration and keys give the same uid."""
     parts = (
         raw_uid,
         identity.technique,
         identity.version,
         identity.config_sha256,
+        _sha256(identity.keys),
         identity.weights_sha256,
     )
     return str(uuid5(_NAMESPACE, "|".join(parts)))
@@ -124,7 +131,7 @@ class AnalysisRun:
 
     Args:
         raw_start: start document of the raw run.
-        identity: engine and configuration.
+        identity: engine, configuration and keys.
         schema: type of the results.
         clock: where document times come from; times are labels and enter no uid.
     """
@@ -161,6 +168,7 @@ class AnalysisRun:
                 "version": who.version,
                 "config": who.config_plain,
                 "config_sha256": who.config_sha256,
+                "keys": dict(who.keys),
                 "weights_sha256": who.weights_sha256,
                 "device": "cpu",
                 "software": _software(),

@@ -1,0 +1,53 @@
+"""A stored run by streams and event numbers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["NamedDocument", "Stored"]
+
+NamedDocument = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run as start document and events, the last of each number."""
+
+    start: Mapping[str, Any]
+    """Its start document."""
+    events: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    """Events by stream and number."""
+
+    @staticmethod
+    def read(documents: Iterable[NamedDocument]) -> "Stored":
+        """The run in some documents, single events or pages."""
+        start: Mapping[str, Any] = {}
+        streams: dict[str, str] = {}
+        events: dict[str, dict[int, Mapping[str, Any]]] = {}
+        for name, doc in documents:
+            if name == "start":
+                start = doc
+            elif name == "descriptor":
+                streams[doc["uid"]] = doc["name"]
+            elif name in ("event", "event_page"):
+                for event in _single(name, doc):
+                    events.setdefault(streams[event["descriptor"]], {})[event["seq_num"]] = event
+        return Stored(start, events)
+
+    def data(self, stream: str) -> list[Mapping[str, Any]]:
+        """Data of a stream, in the order of its events."""
+        found = self.events.get(stream, {})
+        return [found[seq_num]["data"] for seq_num in sorted(found)]
+
+
+def _single(name: str, doc: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    if name == "event":
+        return [doc]
+    return [
+        {
+            "descriptor": doc["descriptor"],
+            "seq_num": doc["seq_num"][i],
+            "data": {key: values[i] for key, values in doc["data"].items()},
+        }
+        for i in range(len(doc["uid"]))
+    ]
