@@ -7,9 +7,9 @@ from pkgutil import iter_modules
 
 from skyloop.callbacks._analyzer import Analyzer
 from skyloop.callbacks._options import Executor, Health, Options
-from skyloop.callbacks._technique import Technique
+from skyloop.callbacks._technique import Prior, Technique
 
-__all__ = ["Analyzer", "Executor", "Health", "Options", "Technique", "techniques"]
+__all__ = ["Analyzer", "Executor", "Health", "Options", "Prior", "Technique", "techniques"]
 
 
 def techniques() -> dict[str, Technique]:

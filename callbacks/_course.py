@@ -9,7 +9,7 @@ from typing import Any
 from skyloop.documents.frames import Points
 from skyloop.documents.run import AnalysisRun
 
-__all__ = ["Course", "Spot", "Waiting"]
+__all__ = ["Course", "Ending", "Spot", "Waiting"]
 
 Spot = tuple[str, int]
 """Name of the raw stream and number of the event in it."""
@@ -29,6 +29,18 @@ class Waiting:
     """When it came in [s, monotonic]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a raw run ended whose data are not all written yet."""
+
+    exit_status: str
+    """That of the raw run."""
+    reason: str
+    """That of the raw run."""
+    deadline: float
+    """How long to wait for the data [s, monotonic]."""
+
+
 @dataclass
 class Course:
     """Everything the analyzer remembers of one raw run until it stops."""
@@ -46,6 +58,7 @@ class Course:
     quarantined: int = 0
     failures: int = 0
     tripped: str = ""
+    ending: Ending | None = None
 
     @property
     def raw_uid(self) -> str:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from skyloop.documents.external import Handler
 from skyloop.errors import ConfigError
 
 __all__ = ["Counts", "Executor", "Health", "Options"]
 
 Executor = Literal["inline", "thread", "process"]
 """Where the engine runs: in the caller, on a thread, or in a supervised process of its own."""
+
+_REASONS_KEPT = 1000  # a reason may name a uid, and a session lasts for months
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Options:
     """Replaces the beginning of file paths in documents by the path on this machine."""
     allowed_roots: Sequence[str] = ()
     """Folders that external data may be read from."""
+    handlers: Mapping[str, Handler] = field(default_factory=dict[str, Handler])
+    """Readers of `resource` documents, by spec: `handler(path, **resource_kwargs)(**datum_kwargs)`."""
 
     def __post_init__(self) -> None:
         known = get_args(Executor)
@@ -49,6 +54,8 @@ class Counts:
     def put_aside(self, reason: str) -> bool:
         """Count a quarantined document; true when this reason is new."""
         self.quarantined += 1
+        if reason not in self.reasons and len(self.reasons) >= _REASONS_KEPT:
+            reason = "other reasons"
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         return self.reasons[reason] == 1
 

@@ -5,32 +5,30 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from skyloop.callbacks._course import Course, Spot, Waiting
+from skyloop.callbacks._course import Course, Ending, Spot, Waiting
+from skyloop.callbacks._faults import Faults
+from skyloop.callbacks._folding import Folding
 from skyloop.callbacks._newest import Newest
-from skyloop.callbacks._options import Counts, Options
+from skyloop.callbacks._options import Options
+from skyloop.callbacks._outlet import Outlet
 from skyloop.callbacks._technique import Technique
-from skyloop.documents.frames import Missing, Point, Points
+from skyloop.documents.frames import Missing, Point, Points, Wanted
 from skyloop.documents.gate import Gate, Quarantined
-from skyloop.documents.inbox import Analysis, Inbox
-from skyloop.documents.run import AnalysisIdentity, AnalysisRun, NamedDocument, ResultSchema, Source
-from skyloop.documents.schema import encode
-from skyloop.engines import Engine
+from skyloop.documents.inbox import Key
+from skyloop.documents.run import AnalysisIdentity, AnalysisRun
 from skyloop.errors import DataError, Outcome
-from skyloop.quantities import blank
 from skyloop.runtime.guarded import Broken, guarded
-from skyloop.runtime.runners import Batches, Runner
-from skyloop.runtime.worker import DeadlineError
+from skyloop.runtime.runners import Runner
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-
-
-class NoResultError(TypeError):
-    """The engine returned something that is no result, or that no document can hold."""
+_FILES_SECONDS = 5.0
+"""How long a stopped run waits for data that are not written yet; a network file system shows them late."""
 
 
 class Pipeline:
@@ -38,10 +36,9 @@ class Pipeline:
 
     Args:
         technique: how events become frames.
-        engine: what analyses them; says the shape of the results.
+        identity: what analyses them.
         runner: where the engine runs.
-        publish: takes each analysis document.
-        inbox: where plans wait for results.
+        outlet: takes the results.
         newest: which emission of a point counts.
         options: limits and file access.
     """
@@ -49,35 +46,41 @@ class Pipeline:
     def __init__(
         self,
         technique: Technique,
-        engine: Engine[Any, Any, Any],
+        identity: AnalysisIdentity,
         runner: Runner,
         *,
-        publish: Callable[[NamedDocument], None],
-        inbox: Inbox,
+        outlet: Outlet,
         newest: Newest,
         options: Options,
     ) -> None:
         self._technique = technique
         self._runner = runner
-        self._publish = publish
-        self._inbox = inbox
+        self._outlet = outlet
+        self._folding = Folding(runner, outlet, options.max_failures)
         self._newest = newest
         self._options = options
-        self._identity = AnalysisIdentity(technique.name, engine.version, engine.config)
-        self._schema = ResultSchema(engine.result_type, engine.sizes, engine.units, technique.hints)
+        self._identity = identity
         self._gate = Gate()
         self._courses: dict[str, Course] = {}
-        self.counts = Counts()
+        self.counts = outlet.counts
+        self.faults = Faults("fault of the analyzer")
+        self._no_frames = Faults(f"technique '{technique.name}' breaks on events")
 
     # ---------------------------------------------------------------- documents in
 
-    def handle(self, name: str, doc: Any, arrived: float) -> None:
-        """Take one raw document as far as a frame that waits to be analysed."""
+    def handle(self, name: str, doc: Any, arrived: float, doubted: Iterable[Key]) -> None:
+        """Take one raw document, with the points it put in doubt, as far as a frame that waits."""
         admission = self._gate.admit(name, doc, arrived)
+        self._newest.judged(doubted, admission.accepted)
         for quarantined in admission.quarantined:
             self.quarantine(quarantined)
         for accepted_name, accepted in admission.accepted:
-            self._route(accepted_name, accepted, arrived)
+            run_uid = self._gate.run_of(accepted_name, accepted)
+            self._guard(run_uid, self._route, run_uid, accepted_name, accepted, arrived)
+
+    def _guard(self, run_uid: str, call: Callable[..., None], *args: Any) -> None:
+        """A fault with one document or one run must not take others with it."""
+        self.faults.note(guarded(call, *args), run_uid)
 
     def quarantine(self, what: Quarantined) -> None:
         """Count a document that was put aside, and say so once per reason."""
@@ -89,27 +92,39 @@ class Pipeline:
         else:  # of a run that did not begin for us: nothing else would free what was noted of it
             self._newest.forget(what.run_uid)
 
-    def _route(self, name: str, doc: dict[str, Any], arrived: float) -> None:
+    def _route(self, run_uid: str, name: str, doc: dict[str, Any], arrived: float) -> None:
         if name == "start":
-            self._courses[doc["uid"]] = self._course(doc)
-        run_uid = self._gate.run_of(name, doc)
+            if run_uid in self._courses:  # it stopped, and waits for its data; now it begins once more
+                self._stop(self._courses[run_uid])
+            self._courses[run_uid] = self._course(doc)
         course = self._courses.get(run_uid)
         if course is None:
             self._newest.forget(run_uid)
+            self.faults.run_ended(run_uid)
             return
         for point in course.points.feed(name, doc):
             self._take(course, point, arrived)
         if name == "stop":
-            self._stop(course, doc.get("exit_status", "success"), doc.get("reason", ""))
+            patience = 0.0 if self._options.executor == "inline" else _FILES_SECONDS
+            deadline = time.monotonic() + patience
+            course.ending = Ending(doc.get("exit_status", "success"), doc.get("reason", ""), deadline)
 
     def _course(self, start: dict[str, Any]) -> Course:
-        run = AnalysisRun(start, self._identity, self._schema)
+        run = AnalysisRun(start, self._identity, self._outlet.schema)
+        wanted = self._technique.wanted
         points = Points(
             root_map=self._options.root_map or {},
             allowed_roots=tuple(self._options.allowed_roots),
-            wanted=self._technique.wanted,
+            handlers=self._options.handlers,
+            wanted=partial(self._wanted, start["uid"], wanted) if wanted else None,
         )
         return Course(start, run, points)
+
+    def _wanted(self, run_uid: str, choose: Wanted, descriptor: Mapping[str, Any]) -> set[str]:
+        """What the technique chooses; all there is where it breaks, so that no frame is lost."""
+        chosen = guarded(lambda: set(choose(descriptor)))
+        self.faults.note(chosen, run_uid)
+        return set(descriptor["data_keys"]) if isinstance(chosen, Broken) else chosen
 
     def _take(self, course: Course, point: Point, arrived: float) -> None:
         frame = guarded(self._technique.frame_of, point)
@@ -118,10 +133,13 @@ class Pipeline:
         course.frames_in += 1
         spot = (point.stream, point.seq_num)
         if isinstance(frame, Broken):
-            outcome = Outcome.REJECTED if isinstance(frame.error, DataError) else Outcome.FAILED
-            reason = str(frame.error) if outcome is Outcome.REJECTED else frame.reason
+            outcome, reason = Outcome.REJECTED, str(frame.error)
+            if not isinstance(frame.error, DataError):
+                outcome, reason = Outcome.FAILED, frame.reason
+                self._no_frames.note(frame, course.raw_uid)
             self._leave_out(course, spot)
-            self._emit(course, Waiting(spot, point.time, None, arrived), self._nothing(outcome, reason))
+            nothing = self._outlet.nothing(outcome, reason)
+            self._outlet.emit(course, Waiting(spot, point.time, None, arrived), nothing)
             return
         course.waiting.append(Waiting(spot, point.time, frame, arrived))
 
@@ -129,7 +147,7 @@ class Pipeline:
         """Drop what was measured at a spot before: the newest counts, also where it is no frame."""
         older = [w for w in course.waiting if w.spot == spot]
         course.waiting = [w for w in course.waiting if w.spot != spot]
-        self._give_up(course, older, Outcome.SUPERSEDED, "the point was measured again")
+        self._outlet.give_up(course, older, Outcome.SUPERSEDED, "the point was measured again")
         if spot in course.frames:
             course.remove(spot)
             self._runner.forget(course.raw_uid)
@@ -137,9 +155,10 @@ class Pipeline:
     # ---------------------------------------------------------------- frames to results
 
     def advance(self) -> None:
-        """Analyse what waits, in one step per run; look again for files that were not written yet."""
+        """Analyse what waits, in one step per run; look again for files; end the runs that stopped."""
         for course in list(self._courses.values()):
-            self._advance(course)
+            self._guard(course.raw_uid, self._advance, course)
+            self._stop_in_time(course)
 
     def _advance(self, course: Course) -> None:
         if course.points.waiting:
@@ -149,100 +168,29 @@ class Pipeline:
             self._miss(course, missing)
         waiting, course.waiting = course.waiting, []
         if waiting:
-            self._fold(course, waiting)
-
-    def _fold(self, course: Course, waiting: list[Waiting]) -> None:
-        if course.tripped:
-            self._give_up(course, waiting, Outcome.FAILED, course.tripped)
-            return
-        began = time.monotonic()
-        replaced = course.place(waiting)
-        if replaced:
-            self._runner.forget(course.raw_uid)
-        result = self._result_of(self._runner.step, course)
-        if not isinstance(result, Broken):
-            course.failures = 0
-            self._emit_batch(course, waiting, result, began)
-            return
-        for item in waiting:
-            course.remove(item.spot)
-        if replaced or isinstance(result.error, NoResultError):
-            self._runner.forget(course.raw_uid)  # it may have folded some of what was taken out
-        self._after_failure(course, waiting, result)
-
-    def _result_of(self, call: Callable[[str, Batches], Any], course: Course) -> Any:
-        """What the runner gives, or `Broken`; also where it is nothing that a document can hold."""
-        result = guarded(call, course.raw_uid, course.frame_batches())
-        checked = None if isinstance(result, Broken) else guarded(self._check, result)
-        return checked if isinstance(checked, Broken) else result
-
-    def _check(self, result: Any) -> None:
-        kind = self._schema.result_type
-        if not isinstance(result, kind):
-            raise NoResultError(f"the engine returned a {type(result).__name__}, not a {kind.__name__}")
-        try:
-            encode(result, prefix=self._technique.name)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise NoResultError(f"the engine returned what cannot be written: {error}") from error
-
-    def _after_failure(self, course: Course, waiting: list[Waiting], broken: Broken) -> None:
-        if len(waiting) > 1:  # one bad frame must not take its neighbours with it
-            for item in waiting:
-                self._fold(course, [item])
-            return
-        course.failures += 1
-        outcome = Outcome.TIMEOUT if isinstance(broken.error, DeadlineError) else Outcome.FAILED
-        _log.warning("analysis of point %s %d: %s", *waiting[0].spot, broken.reason)
-        self._give_up(course, waiting, outcome, broken.reason)
-        if course.failures >= self._options.max_failures:
-            course.tripped = f"the analysis is off after {course.failures} failures in a row: {broken.reason}"
-
-    def _give_up(self, course: Course, waiting: list[Waiting], outcome: Outcome, reason: str) -> None:
-        for item in waiting:
-            self._emit(course, item, self._nothing(outcome, reason))
-
-    def _nothing(self, outcome: Outcome, reason: str) -> Any:
-        return blank(self._schema.result_type, self._schema.sizes, outcome=outcome, reason=reason)
-
-    # ---------------------------------------------------------------- results out
-
-    def _emit_batch(self, course: Course, waiting: list[Waiting], result: Any, began: float) -> None:
-        seconds = time.monotonic() - began
-        *earlier, last = waiting
-        for item in earlier:
-            reason = f"folded together with {last.spot[0]} {last.spot[1]}"
-            self._emit(course, item, self._nothing(Outcome.SUPERSEDED, reason), began, seconds)
-        self._emit(course, last, result, began, seconds)
-
-    def _emit(
-        self, course: Course, item: Waiting, result: Any, began: float = 0.0, seconds: float = 0.0
-    ) -> None:
-        self._open(course)
-        stream, number = item.spot
-        queued = max(0.0, began - item.arrived)
-        document = course.run.event(result, Source(stream, number, queued, seconds))
-        self._count(course, result)
-        self._publish(document)
-        key = (course.raw_uid, stream, number)
-        if self._newest.is_newest(key, item.emitted):
-            self._inbox.put(key, Analysis(result, document[1]["uid"], document[1]["seq_num"]))
-
-    def _count(self, course: Course, result: Any) -> None:
-        self.counts.results += 1
-        if result.outcome in (Outcome.REJECTED, Outcome.FAILED, Outcome.TIMEOUT):
-            self.counts.failures += 1
-            course.not_analysed += 1
-
-    def _open(self, course: Course) -> None:
-        # only now: a run without a frame of this technique leaves no empty analysis behind
-        if not course.opened:
-            course.opened = True
-            for document in (course.run.start(), *course.run.descriptors()):
-                self._publish(document)
+            self._folding.fold(course, waiting)
 
     # ---------------------------------------------------------------- the end of a run
 
-    def _stop(self, course: Course, exit_status: str, reason: str) -> None:
+    def _stop_in_time(self, course: Course) -> None:
+        """End a run that has stopped, once its data are there or time is up."""
+        if course.ending and not (course.points.waiting and time.monotonic() < course.ending.deadline):
+            self._stop(course)
+
+    def _stop(self, course: Course, exit_status: str = "abort", reason: str = "") -> None:
+        """End a run as its raw run ended, or, where that did not stop, as is given."""
+        if course.ending:
+            exit_status, reason = course.ending.exit_status, course.ending.reason
+        self._guard(course.raw_uid, self._settle, course)
+        if course.opened:
+            self._guard(course.raw_uid, self._conclude, course, exit_status, reason)
+        self._guard(course.raw_uid, self._runner.forget, course.raw_uid)
+        self._outlet.forget(course)
+        for faults in (self.faults, self._no_frames):
+            faults.run_ended(course.raw_uid)
+        del self._courses[course.raw_uid]
+
+    def _settle(self, course: Course) -> None:
         self._advance(course)
         while late := course.points.retry():  # what was too much for one call is there to be read
             for point in late:
@@ -250,44 +198,18 @@ class Pipeline:
             self._advance(course)
         for missing in course.points.close():
             self._miss(course, missing)
-        self._close(course, exit_status, reason)
 
     def _miss(self, course: Course, missing: Missing) -> None:
         course.frames_in += 1
         self._leave_out(course, (missing.stream, missing.seq_num))
         item = Waiting((missing.stream, missing.seq_num), math.nan, None, time.monotonic())
-        self._emit(course, item, self._nothing(Outcome.FAILED, missing.reason))
+        self._outlet.emit(course, item, self._outlet.nothing(Outcome.FAILED, missing.reason))
 
-    def _close(self, course: Course, exit_status: str, reason: str) -> None:
-        if course.opened:
-            result = self._final(course)
-            if course.tripped:
-                exit_status, reason = "fail", course.tripped
-            self._publish(
-                course.run.summary(
-                    result,
-                    frames=course.frames_in,
-                    not_analysed=course.not_analysed,
-                    quarantined=course.quarantined,
-                )
-            )
-            self._publish(course.run.stop(exit_status, reason))
-            self.counts.results += 1
-        self._runner.forget(course.raw_uid)
-        self._inbox.close(course.raw_uid)
-        self._newest.forget(course.raw_uid)
-        del self._courses[course.raw_uid]
-
-    def _final(self, course: Course) -> Any:
+    def _conclude(self, course: Course, exit_status: str, reason: str) -> None:
+        result = self._folding.final(course)
         if course.tripped:
-            return self._nothing(Outcome.FAILED, course.tripped)
-        if not course.batches:
-            return self._nothing(Outcome.REJECTED, "no frame of this run could be analysed")
-        result = self._result_of(self._runner.finish, course)
-        if isinstance(result, Broken):
-            outcome = Outcome.TIMEOUT if isinstance(result.error, DeadlineError) else Outcome.FAILED
-            return self._nothing(outcome, result.reason)
-        return result
+            exit_status, reason = "fail", course.tripped
+        self._outlet.end(course, result, exit_status, reason)
 
     def close(self) -> None:
         """End the runs that are still open with what is known of them."""
@@ -300,10 +222,17 @@ class Pipeline:
         expiry = self._gate.expire(now, limit)
         for quarantined in expiry.quarantined:
             self.quarantine(quarantined)
-        for course in [self._courses[uid] for uid in expiry.runs if uid in self._courses]:
-            self._stop(course, "abort", f"no document and no stop for {limit:g} s")
+        for uid in expiry.runs:
+            if uid in self._courses:
+                self._stop(self._courses[uid], "abort", f"no document and no stop for {limit:g} s")
+            self.faults.run_ended(uid)
 
     @property
     def unfinished(self) -> bool:
         """Whether a run waits for external data that is not written yet."""
         return any(course.points.waiting for course in self._courses.values())
+
+    @property
+    def late(self) -> int:
+        """How many runs have stopped, and wait for their data."""
+        return sum(course.ending is not None for course in self._courses.values())

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skyloop.documents.frames import Point
 from skyloop.documents.run import NamedDocument
 from skyloop.engines import Engine
+from skyloop.errors import ConfigError
 
-__all__ = ["Technique"]
+__all__ = ["Prior", "Technique"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What was believed of a free parameter before the data."""
+
+    low: float
+    """Lowest value."""
+    high: float
+    """Highest value."""
+    sigma: float
+    """Standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,31 @@ class Technique:
     """One to four scalar result fields that tables and plots show."""
     panels: Callable[..., Sequence[Any]] | None = None
     """Pictures of results: frames and results to panels."""
-    read_file: Callable[[Path, Any], tuple[list[NamedDocument], str]] | None = None
-    """Turns a measured file into a raw run; also says what was left out."""
+    read_file: Callable[[Path, Any], tuple[list[NamedDocument], Sequence[str]]] | None = None
+    """Turns a measured file into a raw run; also says what was left out or assumed, one line each."""
+    for_file: Callable[[Any, Sequence[Any]], Any] | None = None
+    """The configuration for the frames of a file, where the user left something open."""
+    assumed: Callable[[Any], Sequence[str]] | None = None
+    """What a configuration takes as exactly known although no instrument is, one line each."""
+    priors: Callable[[Any], Mapping[str, Prior]] | None = None
+    """Prior of each free parameter, by the name that it has in tables."""
     wanted: Callable[[Mapping[str, Any]], set[str]] | None = None
     """Data keys to read of a descriptor; None reads them all. What nobody wants stays unread."""
+    keys: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What `frame_of` takes the data to be called, as JSON values: part of the identity of an analysis."""
+    with_keys: Callable[[Mapping[str, Any]], Technique] | None = None
+    """The technique for data that are called otherwise; takes what `keys` of another one hold, or a part.
+
+    Raises `ConfigError` for what cannot be used. None: there is no choice."""
+
+    def called(self, keys: Mapping[str, Any]) -> Technique:
+        """The technique for data that are called so.
+
+        Raises:
+            ConfigError: these keys cannot be used; says why.
+        """
+        if self.with_keys is not None:
+            return self.with_keys(keys)
+        if keys != self.keys:
+            raise ConfigError(f"technique '{self.name}' lets nobody choose keys; mend: leave them out")
+        return self

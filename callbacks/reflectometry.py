@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 
 from skyloop.callbacks._analyzer import Analyzer
 from skyloop.callbacks._options import Options
+from skyloop.callbacks._reflectometry_file import assumed, covering, priors
 from skyloop.callbacks._technique import Technique
 from skyloop.documents.frames import Point
 from skyloop.engines.reflectometry import Config, Engine, Frame, panels
 from skyloop.engines.reflectometry.config import load
-from skyloop.errors import DataError
+from skyloop.errors import ConfigError, DataError
 from skyloop.quantities import FloatArray
 from skyloop.storage.curve_run import curve_run
 
@@ -29,6 +30,9 @@ class Keys:
 
     A point needs its q, and either counts with their exposure or a reflectivity with its sigma. Where no
     exposure is recorded it is `per_monitor * monitor * transmission`.
+
+    Raises:
+        ConfigError: a name is no text, or a number is none that can be.
     """
 
     stream: str = "primary"
@@ -55,6 +59,25 @@ class Keys:
     """Scattering angle [deg], used where there is no q and `wavelength` is given."""
     wavelength: float = 0.0
     """Wavelength [angstrom] for `two_theta`."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(each.default, str):
+                if not isinstance(value, str):
+                    raise ConfigError(f"keys: {each.name}: found {value!r:.40}; mend: give the name of a key")
+            else:  # 5000 and 5000.0 are the same calibration
+                object.__setattr__(self, each.name, _factor(each.name, value))
+
+
+def _factor(name: str, value: Any) -> float:
+    try:
+        number = np.nan if isinstance(value, bool) else float(value)  # for YAML, 3.2e4 is a text
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not 0 <= number < np.inf:
+        raise ConfigError(f"keys: {name}: found {value!r:.40}; mend: give a finite number, not negative")
+    return number
 
 
 def frame_of(point: Point, keys: Keys | None = None) -> Frame | None:
@@ -138,6 +161,19 @@ def _numbers(point: Point, key: str) -> FloatArray:
     return numbers
 
 
+def _with_keys(told: Mapping[str, Any]) -> Technique:
+    known = [each.name for each in fields(Keys)]
+    if unknown := [name for name in told if name not in known]:
+        raise ConfigError(f"keys: found '{unknown[0]}', which is none; mend: one of {', '.join(known)}")
+    keys = Keys(**told)
+    return replace(
+        TECHNIQUE,
+        frame_of=partial(frame_of, keys=keys),
+        wanted=partial(wanted, keys=keys),
+        keys=asdict(keys),
+    )
+
+
 TECHNIQUE = Technique(
     name="reflectometry",
     load=load,
@@ -147,6 +183,11 @@ TECHNIQUE = Technique(
     hints=("target", "target_sigma", "chi2"),
     panels=panels,
     read_file=curve_run,
+    for_file=covering,
+    assumed=assumed,
+    priors=priors,
+    keys=asdict(Keys()),
+    with_keys=_with_keys,
 )
 
 
@@ -169,9 +210,4 @@ def reflectometry(
         ConfigError: the configuration cannot be used; the message names the key and the mend.
     """
     loaded = config if isinstance(config, Config) else load(config)
-    technique = TECHNIQUE
-    if keys:
-        technique = replace(
-            TECHNIQUE, frame_of=partial(frame_of, keys=keys), wanted=partial(wanted, keys=keys)
-        )
-    return Analyzer(technique, loaded, options, name=name)
+    return Analyzer(TECHNIQUE.called(asdict(keys or Keys())), loaded, options, name=name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, ClassVar
 
 from skyloop.callbacks import Technique
-from skyloop.callbacks.reflectometry import TECHNIQUE, Keys, frame_of, wanted
+from skyloop.callbacks.reflectometry import TECHNIQUE, Keys
 from skyloop.engines.reflectometry import Frame
 from skyloop.errors import Outcome
 from skyloop.quantities import Quantity, Sizes
@@ -61,10 +60,4 @@ class Engine:
 
 def tally(keys: Keys | None = None) -> Technique:
     """The technique reflectometry with this engine."""
-    return replace(
-        TECHNIQUE,
-        engine=Engine,
-        frame_of=partial(frame_of, keys=keys),
-        wanted=partial(wanted, keys=keys),
-        hints=("points",),
-    )
+    return replace(TECHNIQUE.called(asdict(keys or Keys())), engine=Engine, hints=("points",))

@@ -82,7 +82,7 @@ class Analysis(RuleBasedStateMachine):
         technique = replace(toy.TECHNIQUE, frame_of=self.frame_of)
         self.analysis = Analyzer(technique, toy.Config(), Options(executor="inline", time_to_live=30.0))
         self.listener = Direct(self.the_final_word_is_right)
-        self.analysis._sinks.append(self.listener)  # type: ignore[arg-type]
+        self.analysis._sinks._all.append(self.listener)  # type: ignore[arg-type]
         self.wire: list[tuple[Any, Any]] = []
         self.uids = itertools.count()
 

@@ -29,7 +29,6 @@ def main(prefix: str, model: str) -> None:
             [devices.detector],
             devices.q,
             analysis=analysis,
-            target_sigma=3.0,
             start=0.01,
             stop=0.2,
             num=40,

@@ -72,7 +72,6 @@ def test_an_adaptive_plan_finds_the_thickness_and_verifies(RE: Any, make: Callab
             [devices.detector],
             devices.q,
             analysis=analysis,
-            target_sigma=3.0,
             start=0.01,
             stop=0.2,
             num=40,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from bluesky import plan_stubs as bps
 from fake_analysis import engine
 from listener import AnalysisOf, Listener
 
-from skyloop.callbacks import Analyzer
+from skyloop.callbacks import Analyzer, _pipeline
 from skyloop.documents.frames import Point
 from skyloop.errors import DataError
 
@@ -69,6 +71,13 @@ def analysed(analysis: Analyzer, act: Callable[[Listener], Any]) -> tuple[Listen
     assert analysis.flush(60)
     assert analysis.health.faults == ()
     return raw, listener.run()
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        os.sched_yield()
+    return condition()
 
 
 def means(raw: Listener) -> list[float]:
@@ -215,11 +224,116 @@ DAMAGES = [
 ]  # fmt: skip
 
 
+def written(path: Path, frames: int) -> None:
+    with h5py.File(path, "w") as file:
+        file["data"] = np.ones((frames, 240, 320))
+
+
+def announced(path: Path, frames: int = 2) -> list[tuple[str, dict[str, Any]]]:
+    """A run of images alone, all announced at once."""
+    start, (_, descriptor), stop = toy.raw_run([])
+    image = {"source": "test", "dtype": "array", "shape": [1, 240, 320], "external": "STREAM:"}
+    resource = {"uid": "sr", "run_start": "raw-1", "data_key": "det", "mimetype": "application/x-hdf5"}
+    resource |= {"uri": f"file://localhost{path}", "parameters": {"dataset": "/data"}}
+    datum = {"uid": "sr/0", "stream_resource": "sr", "descriptor": "raw-1-d"}
+    datum |= {"indices": {"start": 0, "stop": frames}, "seq_nums": {"start": 1, "stop": frames + 1}}
+    described = ("descriptor", descriptor | {"data_keys": {"det": image}, "object_keys": {"det": ["det"]}})
+    return [start, described, ("stream_resource", resource), ("stream_datum", datum), stop]
+
+
+def test_a_file_that_appears_after_the_stop_is_read(tmp_path: Path) -> None:
+    heard, path = Listener(), tmp_path / "a.h5"
+    with analyzer("thread", IMAGES, allowed_roots=[str(tmp_path)]) as analysis:
+        analysis.subscribe(heard)
+        for item in announced(path):
+            analysis(*item)
+        assert until(lambda: analysis._pipeline.late == 1)
+        analysis(*toy.raw_run([], "another")[0])
+        assert until(lambda: "another" in analysis._pipeline._courses)  # nothing else waits for it
+        assert not analysis.flush(0.0)
+        written(path, 2)
+        assert analysis.flush(30)
+        run = heard.run()
+        assert run.spots() == [1, 2]
+        assert set(run.outcomes().values()) <= {"ok", "superseded"}
+        assert run.stop is not None
+        assert run.stop["exit_status"] == "success"
+
+
+def test_a_run_that_begins_again_ends_the_one_that_waits_for_its_data(tmp_path: Path) -> None:
+    heard, docs = Listener(), announced(tmp_path / "a.h5")
+    with analyzer("thread", IMAGES, allowed_roots=[str(tmp_path)]) as analysis:
+        analysis.subscribe(heard)
+        for item in docs:
+            analysis(*item)
+        assert until(lambda: analysis._pipeline.late == 1)
+        analysis(*docs[0])
+        assert until(lambda: heard.names().count("stop") == 1)
+    assert list(heard.run().outcomes().values()) == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_each_frame_of_a_file_that_never_came_says_that_it_was_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    monkeypatch.setattr(_pipeline, "_FILES_SECONDS", 0.1)
+    heard, path = Listener(), tmp_path / "a.h5"
+    with analyzer(executor, IMAGES, allowed_roots=[str(tmp_path)]) as analysis:
+        analysis.subscribe(heard)
+        for item in announced(path, frames=3):
+            analysis(*item)
+        assert analysis.flush(30)
+        run = heard.run()
+    assert set(run.reasons().values()) == {f"there is no file {path}"}
+    assert run.spots() == [1, 2, 3]
+
+
+class Reader:
+    """A reader of one's own, as event-model's Filler takes it."""
+
+    def __init__(self, path: str, *, factor: float) -> None:
+        self.value = float(Path(path).read_text()) * factor
+
+    def __call__(self, *, index: int) -> Any:
+        if index == 2:
+            raise NotImplementedError("a fault of the reader")
+        return np.full((240, 320), self.value * index)
+
+
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_a_reader_of_ones_own_reads_the_files_of_its_spec(tmp_path: Path, executor: str) -> None:
+    (tmp_path / "mine.txt").write_text("3")
+    start, (_, descriptor), stop = toy.raw_run([])
+    image = {"source": "test", "dtype": "array", "shape": [240, 320], "external": "FILESTORE:"}
+    resource = {"uid": "r", "run_start": "raw-1", "spec": "MINE", "root": str(tmp_path)}
+    resource |= {"resource_path": "mine.txt", "resource_kwargs": {"factor": 2.0}, "path_semantics": "posix"}
+    docs: list[Any] = [
+        start,
+        ("descriptor", descriptor | {"data_keys": {"det": image}}),
+        ("resource", resource),
+    ]
+    for number in (1, 2):
+        datum = {"datum_id": f"r/{number}", "resource": "r", "datum_kwargs": {"index": number}}
+        event = toy.event("raw-1", number, 0.0) | {"filled": {"det": False}, "timestamps": {"det": 1.0}}
+        docs += [("datum", datum), ("event", event | {"data": {"det": f"r/{number}"}})]
+    heard = Listener()
+    with analyzer(executor, IMAGES, allowed_roots=[str(tmp_path)], handlers={"MINE": Reader}) as analysis:
+        analysis.subscribe(heard)
+        for item in docs:
+            analysis(*item)
+        analysis(*stop)
+        assert analysis.flush(30)
+    run = heard.run()
+    assert run.outcomes() == {1: "ok", 2: "failed"}
+    assert run.final().mean == 6.0
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("executor", ["inline", "thread"])
 def test_a_file_that_cannot_be_read_costs_its_frames_and_nothing_else(
-    recorded: tuple[Listener, Path], damage: Any, executor: str
+    recorded: tuple[Listener, Path], damage: Any, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_pipeline, "_FILES_SECONDS", 0.1)
     raw, path = recorded
     damage(path)
     with analyzer(executor, IMAGES, allowed_roots=[str(path.parent)]) as analysis:

@@ -414,8 +414,10 @@ def test_closing_while_the_engine_hangs_leaves_no_process_behind() -> None:
     for item in toy.raw_run([1.0, toy.HANGS], stop=False):
         analysis(*item)
     assert not analysis.close(0.5)
-    analysis._thread.join(60)
-    assert not analysis._thread.is_alive()
+    thread = analysis._crew.thread
+    assert thread is not None
+    thread.join(60)
+    assert not thread.is_alive()
     assert runner.pid == 0
 
 

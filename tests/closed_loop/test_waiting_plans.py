@@ -19,9 +19,10 @@ from skyloop.documents.frames import Point
 from skyloop.errors import Outcome
 from skyloop.plans import Action, Course, Instrument, Limits, Steering, steer
 from skyloop.plans._wait import wait_result
+from skyloop.plans._watch import UNHEARD
 from skyloop.quantities import Sizes
 
-FIXED = tuple(Action(round(0.1 * n, 1), 1.0) for n in range(6))
+FIXED = tuple(Action(round(0.1 * n, 1), 1e3) for n in range(6))  # 5 % of it is longer than any wait here
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def test_an_analysis_that_hangs_is_answered_by_the_fixed_scan_and_recorded(fake:
     assert {d["source"] for d in decisions if d["fault"]} == {"fallback"}
     assert decisions[-1]["reason"] == "analysis_lost"
     assert not made.go.is_set()
+
+
+def test_an_analysis_that_was_never_subscribed_is_told_and_the_fixed_scan_is_measured(fake: Any) -> None:
+    _, analysis, _, _ = fake
+    raw = Listener()
+    assert engine(raw)(adaptive(analysis, timeout=0.05)).exit_status == "success"
+    decisions = _decisions(raw)
+    assert {d["fault"] for d in decisions[1:]} == {"silent"}
+    assert {d["reason"] for d in decisions[1:-1]} == {UNHEARD}
+    assert decisions[-1]["reason"] == "analysis_lost"
 
 
 def test_an_analysis_that_breaks_is_answered_by_the_fixed_scan_and_recorded(fake: Any) -> None:

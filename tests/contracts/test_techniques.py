@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +51,11 @@ def test_the_configuration_is_read_from_a_file_too(case: Case, tmp_path: Path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(AnalysisIdentity("", "", case.config).config_plain))
     assert case.technique.load(file) == case.config
+
+
+def test_the_keys_come_back_from_an_analysis_run(case: Case):
+    stored = json.loads(json.dumps(case.technique.keys))
+    assert case.technique.called(stored).keys == case.technique.keys == stored
 
 
 def test_the_callback_module_exposes_the_technique_and_a_function_of_its_name(case: Case):

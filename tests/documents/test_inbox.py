@@ -11,6 +11,11 @@ from skyloop.errors import ConfigError
 KEY = ("run", "primary", 1)
 
 
+def test_an_inbox_tells_the_configuration_of_its_analysis_and_nothing_where_it_is_not_known() -> None:
+    assert Inbox(config={"target_sigma": 0.5}).config == {"target_sigma": 0.5}
+    assert Inbox().config == {}
+
+
 def test_a_future_asked_for_early_resolves_when_the_result_is_put() -> None:
     inbox = Inbox()
     future = inbox.future(KEY)
@@ -21,8 +26,9 @@ def test_a_future_asked_for_early_resolves_when_the_result_is_put() -> None:
 
 def test_a_point_measured_again_is_pending_again() -> None:
     inbox = Inbox()
-    inbox.put(KEY, Analysis("old", "e1", 1))
-    inbox.renew(KEY)
+    old = Analysis("old", "e1", 1)
+    inbox.put(KEY, old)
+    assert inbox.renew(KEY) is old
     assert not inbox.future(KEY).done()
     inbox.put(KEY, Analysis("new", "e2", 2))
     assert inbox.future(KEY).result(0).result == "new"
@@ -38,7 +44,7 @@ def test_a_later_result_takes_the_place_of_the_older() -> None:
 def test_renewing_leaves_a_pending_future_to_those_who_wait_for_it() -> None:
     inbox = Inbox()
     future = inbox.future(KEY)
-    inbox.renew(KEY)
+    assert inbox.renew(KEY) is None
     assert inbox.future(KEY) is future
 
 

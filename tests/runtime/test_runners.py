@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -105,6 +106,33 @@ def test_closing_ends_the_process(worker: WorkerRunner) -> None:
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_worker_that_nobody_holds_takes_its_process_with_it() -> None:
+    worker = WorkerRunner(toy.Engine(toy.Config()))
+    pid = worker.pid
+    assert pid
+    del worker
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_closing_while_the_process_starts_leaves_none_behind(
+    worker: WorkerRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.kill(worker.pid, signal.SIGKILL)
+    started, popen = list[subprocess.Popen[bytes]](), subprocess.Popen
+
+    def closing(*args: Any, **given: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **given))
+        worker.close()  # as from another thread
+        return started[-1]
+
+    monkeypatch.setattr("skyloop.runtime.worker.subprocess.Popen", closing)
+    assert isinstance(worker.step("run", BATCHES), Broken)
+    monkeypatch.undo()
+    assert worker.pid == 0
+    assert [child.poll() is not None for child in started] == [True]
 
 
 def test_an_engine_of_the_session_itself_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import logging
-from threading import Event
+from pathlib import Path
+from threading import Event, current_thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from skyloop.errors import UnavailableError
+from skyloop.runtime import sinks
 from skyloop.runtime.mailbox import Mailbox
 from skyloop.runtime.sinks import Sink, handed_over
+from skyloop.storage.jsonl import JsonlWriter
 
 
 def test_every_document_arrives_in_order() -> None:
@@ -109,3 +112,122 @@ def test_a_mailbox_hands_out_all_that_waits_and_then_says_it_is_closed() -> None
     assert box.waiting == 3
     assert box.take() is None
     assert box.wait_idle(0.0)
+
+
+def test_a_mailbox_is_not_idle_while_something_taken_is_kept_in_hand() -> None:
+    box: Mailbox[int] = Mailbox()
+    box.put(1)
+    assert box.take() == [1]
+    assert box.take(0.0, kept=1) == []
+    assert (box.waiting, box.wait_idle(0.0)) == (1, False)
+    box.put(2)
+    assert box.take(0.0, kept=1) == [2]
+    assert box.waiting == 2
+    assert box.take(0.0) == []
+    assert box.wait_idle(0.0)
+
+
+class Store:
+    """A store that takes documents while it is up, and tells when and where it was closed."""
+
+    def __init__(self, up: bool = True, broken: bool = False) -> None:
+        self.up, self.broken = up, broken
+        self.got: list[Any] = []
+        self.asked = 0
+        self.closed_on = ""
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        self.asked += 1
+        if not self.up:
+            raise UnavailableError("nobody answers")
+        self.got.append((name, doc))
+
+    def close(self) -> None:
+        if self.broken:
+            raise OSError("no space left")
+        self.closed_on = current_thread().name
+        self.got.append("closed")
+
+
+def test_closing_a_sink_closes_what_it_wraps_after_the_last_document_on_its_own_thread() -> None:
+    store = Store()
+    sink = Sink(store)
+    for n in range(100):
+        sink("event", {"n": n})
+    assert sink.close()
+    assert store.got[-1] == "closed"
+    assert len(store.got) == 101
+    assert store.closed_on == "skyloop-sink"
+
+
+def test_a_file_is_let_go_of_when_its_sink_is_closed(tmp_path: Path) -> None:
+    writer = JsonlWriter(tmp_path)
+    sink = Sink(writer)
+    sink("start", {"uid": "a", "time": 1.0})
+    assert sink.close()
+    assert writer._open == {}
+
+
+def test_a_callback_that_cannot_be_closed_says_so_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink(Store(broken=True))
+    sink("stop", {})
+    assert sink.close()
+    assert sink.failed == 0
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "a sink could not be closed: OSError: no space left"
+
+
+def test_a_sink_that_nobody_holds_delivers_what_waits_and_ends() -> None:
+    store = Store()
+    sink = Sink(store)
+    thread = sink._thread
+    for n in range(1000):
+        sink("event", {"n": n})
+    del sink
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(store.got) == 1001
+
+
+def test_a_store_that_is_down_at_the_end_is_not_asked_for_every_document(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store(up=False)
+    sink = Sink(store)
+    for uid in ("a", "b"):
+        sink("start", {"uid": uid})
+        sink("descriptor", {"uid": f"{uid}-d", "run_start": uid})
+        for n in range(100):
+            sink("event", {"uid": f"{uid}-{n}", "descriptor": f"{uid}-d"})
+        sink("stop", {"uid": f"{uid}-s", "run_start": uid})
+    assert not sink.close(0.05)
+    assert store.asked <= 3
+    assert store.closed_on
+    lines = [record.getMessage() for record in caplog.records if "did not reach" in record.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].startswith("206 documents did not reach a sink, of the runs a, b; the last: stop: Unav")
+    assert "nobody answers; mend: `skyloop replay`" in lines[0]
+
+
+def test_many_lost_runs_are_not_all_named(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink(Store(up=False))
+    for n in range(50):
+        sink("start", {"uid": f"run-{n}"})
+    assert not sink.close(0.05)
+    assert "of the runs run-0, run-1, run-2, run-3, run-4 and 45 more;" in caplog.text
+
+
+def test_a_busy_sink_tells_at_its_closing_what_it_did_not_take(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sinks, "_GRACE_SECONDS", 0.05)
+    go = Event()
+    sink = Sink(lambda *_: go.wait(60))
+    for n in range(3):
+        sink("event", {"n": n})
+    assert not sink.close(0.05)
+    assert "3 documents did not reach a sink" in caplog.text
+    assert "still busy" in caplog.text
+    go.set()
+    sink._thread.join(60)
+    assert not sink._thread.is_alive()

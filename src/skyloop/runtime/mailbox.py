@@ -29,20 +29,20 @@ class Mailbox(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def take(self, timeout: float | None = None) -> list[T] | None:
+    def take(self, timeout: float | None = None, *, kept: int = 0) -> list[T] | None:
         """All waiting items, `[]` when none came within `timeout` seconds, None once the box is closed.
 
-        Taking the next items says that those taken before are done with.
+        Taking the next items says that those taken before are done with, but for the `kept` ones.
         """
         with self._changed:
-            self._in_hand = 0
+            self._in_hand = kept
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._items or self._closed, timeout)
             if self._closed and not self._items:
                 return None
             taken = list(self._items)
             self._items.clear()
-            self._in_hand = len(taken)
+            self._in_hand += len(taken)
             return taken
 
     def did_one(self) -> None:

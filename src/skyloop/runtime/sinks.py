@@ -1,15 +1,18 @@
-"""Sinks on threads of their own: a slow or dead one slows nobody, and no document is lost to it."""
+"""Sinks on threads of their own: a slow or dead one slows nobody, and what is lost to it is told."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from itertools import count
+from dataclasses import dataclass, field
+from itertools import count, islice
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from skyloop.errors import UnavailableError
+from skyloop.runtime.endings import ended, ends_with
 from skyloop.runtime.guarded import Broken, guarded
 from skyloop.runtime.mailbox import Mailbox
 
@@ -20,6 +23,17 @@ Callback = Callable[[str, dict[str, Any]], Any]
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
+_RUNS_SHOWN = 5
+_GRACE_SECONDS = 2.0  # for the one document that is on its way when time is up
+
+
+@runtime_checkable
+class _Closes(Protocol):
+    """A callback that holds files or connections."""
+
+    def close(self) -> object:
+        """Let go of them."""
+        ...
 
 
 def handed_over(name: str, doc: Any) -> Any:
@@ -33,70 +47,141 @@ def handed_over(name: str, doc: Any) -> Any:
     return deepcopy(doc)
 
 
+@dataclass
+class _Losses:
+    """What a sink did not take."""
+
+    failed: int = 0
+    last: str = ""
+    runs: dict[str, None] = field(default_factory=dict[str, None])
+    reasons: set[str] = field(default_factory=set[str])
+
+    def record(self, name: str, doc: Any, reason: str, error: BaseException | None = None) -> None:
+        self.failed += 1
+        self.last = f"{name}: {reason}"
+        if run := _run_named_by(name, doc):
+            self.runs[run] = None
+        if reason not in self.reasons:  # a store that is down would fill the screen with the same words
+            self.reasons.add(reason)
+            _log.error("a sink lost a %s document: %s", name, reason, exc_info=error)
+
+    def tell(self, waiting: int) -> None:
+        if not self.failed + waiting:
+            return
+        _log.error(
+            "%d documents did not reach a sink%s; the last: %s; "
+            "mend: `skyloop replay` makes analysis runs again from their raw runs",
+            self.failed + waiting,
+            self._runs_in_words(),
+            self.last or "the sink is still busy with an earlier document",
+        )
+
+    def _runs_in_words(self) -> str:
+        if not self.runs:
+            return ""
+        shown = list(islice(self.runs, _RUNS_SHOWN))
+        more = f" and {len(self.runs) - len(shown)} more" if len(self.runs) > len(shown) else ""
+        return f", of the runs {', '.join(shown)}{more}"
+
+
 class Sink:
     """Gives every document to a callback, in order, on a thread of its own.
 
     It can be subscribed to a RunEngine and to an analysis at once, so that one writer gets raw and analysis
     documents on one thread. A callback that raises `UnavailableError` is offered the same document again
     until it takes it; any other exception is logged and counted in `failed`, and the next document follows.
+    Closing the sink closes its callback too, if that has a `close`. A sink that nobody holds any more, or
+    that is open when the program ends, is closed then.
     """
 
     def __init__(self, callback: Callback) -> None:
-        self._callback = callback
-        self._mailbox: Mailbox[tuple[str, Any]] = Mailbox()
-        self._reasons: set[str] = set()
-        self.failed = 0
-        self.last_failure = ""
-        self._thread = Thread(target=self._run, name="skyloop-sink", daemon=True)
-        self._thread.start()
+        self._delivery = _Delivery(callback)
+        self._thread = self._delivery.thread
+        ends_with(self, self._delivery, last=True)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Take a document over; never waits and never raises."""
         copy = guarded(handed_over, name, doc)
-        if not self._mailbox.put((name, doc if isinstance(copy, Broken) else copy)):
-            self._record(name, "the sink was closed before this document came")
+        self._delivery.take(name, doc if isinstance(copy, Broken) else copy)
+
+    @property
+    def failed(self) -> int:
+        """How many documents were lost."""
+        return self._delivery.losses.failed
+
+    @property
+    def last_failure(self) -> str:
+        """Name of the last document that was lost, and why; empty when none was."""
+        return self._delivery.losses.last
 
     @property
     def waiting(self) -> int:
         """How many documents the callback has not taken yet."""
-        return self._mailbox.waiting
+        return self._delivery.mailbox.waiting
 
     def flush(self, timeout: float) -> bool:
         """Wait until the callback has taken everything; false when it did not within `timeout` seconds."""
-        return self._mailbox.wait_idle(timeout)
+        return self._delivery.mailbox.wait_idle(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
         """Flush, then end the thread; false when documents are left that the callback did not take."""
-        done = self.flush(timeout)
-        self._mailbox.close()
-        self._thread.join(timeout)
-        if self.failed:
-            _log.error("%d documents did not reach a sink; the last: %s", self.failed, self.last_failure)
+        return self._delivery.close(timeout)
+
+
+class _Delivery:
+    """What the thread of a sink does; it does not know the sink, so that dropping that ends it."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.mailbox: Mailbox[tuple[str, Any]] = Mailbox()
+        self.losses = _Losses()
+        self._callback = callback
+        self._given_up: Broken | None = None
+        self.thread = Thread(target=self._run, name="skyloop-sink", daemon=True)
+        self.thread.start()
+
+    def take(self, name: str, doc: Any) -> None:
+        if not self.mailbox.put((name, doc)):
+            self.losses.record(name, doc, "the sink was closed before this document came")
+
+    def close(self, timeout: float = 10.0, /) -> bool:
+        deadline = time.monotonic() + timeout
+        done = self.mailbox.wait_idle(timeout)
+        self.mailbox.close()
+        self.thread.join(max(_GRACE_SECONDS, deadline - time.monotonic()))
+        ended(self)
+        self.losses.tell(self.mailbox.waiting)
         return done
 
     def _run(self) -> None:
-        while (items := self._mailbox.take()) is not None:
+        while (items := self.mailbox.take()) is not None:
             for name, doc in items:
                 self._deliver(name, doc)
-                self._mailbox.did_one()
+                self.mailbox.did_one()
+        closed = guarded(self._callback.close) if isinstance(self._callback, _Closes) else None
+        if isinstance(closed, Broken):
+            _log.error("a sink could not be closed: %s", closed.reason, exc_info=closed.error)
 
     def _deliver(self, name: str, doc: Any) -> None:
+        if self._given_up:
+            self.losses.record(name, doc, self._given_up.reason, self._given_up.error)
+            return
         for tries in count():
             outcome = guarded(self._callback, name, doc)
             if not isinstance(outcome, Broken):
                 return
-            if not isinstance(outcome.error, UnavailableError) or self._closed_while_waiting(tries):
-                self._record(name, outcome.reason, outcome.error)
+            away = isinstance(outcome.error, UnavailableError)
+            if not away or self._closed_while_waiting(tries):
+                self._given_up = outcome if away else None  # what waits behind it would be refused too
+                self.losses.record(name, doc, outcome.reason, outcome.error)
                 return
             if tries == 0:
                 _log.warning("a sink does not answer, documents are kept for it: %s", outcome.reason)
 
     def _closed_while_waiting(self, tries: int) -> bool:
-        return self._mailbox.wait_closed(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
+        return self.mailbox.wait_closed(_RETRY_SECONDS[min(tries, len(_RETRY_SECONDS) - 1)])
 
-    def _record(self, name: str, reason: str, error: BaseException | None = None) -> None:
-        self.failed += 1
-        self.last_failure = f"{name}: {reason}"
-        if reason not in self._reasons:  # a store that is down would fill the screen with the same words
-            self._reasons.add(reason)
-            _log.error("a sink lost a %s document: %s", name, reason, exc_info=error)
+
+def _run_named_by(name: str, doc: Any) -> str:
+    """Uid of the run where the document itself says it; the stop of a run always does."""
+    key = "uid" if name == "start" else "run_start"
+    return str(doc.get(key, "")) if isinstance(doc, Mapping) else ""

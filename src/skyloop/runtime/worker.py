@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import weakref
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -33,7 +34,7 @@ class WorkerRunner:
 
     The child is started once and warmed. When it dies or overruns its deadline it is started anew, and the
     next call folds the run again from its first batch, which gives the same numbers. Parent and child talk
-    over a private socket pair; nothing listens on the network.
+    over a private socket pair; nothing listens on the network. The child ends with the runner that holds it.
 
     Args:
         engine: the engine; its class must be importable by name.
@@ -54,6 +55,7 @@ class WorkerRunner:
         self._folded: dict[str, int] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
+        self._ender: weakref.finalize[..., Any] | None = None
         self._closed = False
         self.restarts = -1
         self._start()
@@ -138,6 +140,11 @@ class WorkerRunner:
         )
         theirs.close()
         self._pipe = ours
+        self._ender = weakref.finalize(self, _kill, self._child, ours)
+        self._ender.atexit = False  # at exit the last results are waited for first
+        if self._closed:  # by another thread, meanwhile
+            self._end()
+            return
         self._folded.clear()
         self.restarts += 1
         ours.send((sys.path, self._engine))
@@ -146,18 +153,21 @@ class WorkerRunner:
 
     def _end(self) -> None:
         # taken first: `close` may come from another thread
-        pipe, child, self._pipe, self._child = self._pipe, self._child, None, None
-        if pipe is not None:
-            pipe.close()
-        if child is not None:
-            child.kill()
-            child.wait()
+        ender, self._ender, self._pipe, self._child = self._ender, None, None, None
+        if ender is not None:
+            ender()
         self._folded.clear()
 
     @property
     def pid(self) -> int:
         """Process id of the child, 0 when none runs."""
         return self._child.pid if self._child else 0
+
+
+def _kill(child: subprocess.Popen[bytes], pipe: Connection) -> None:
+    pipe.close()
+    child.kill()
+    child.wait()
 
 
 def _has_died(answer: Any) -> bool:

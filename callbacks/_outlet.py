@@ -1,0 +1,122 @@
+"""Results on their way out: as documents to the sinks, and as values to the plans that wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from skyloop.callbacks._course import Course, Waiting
+from skyloop.callbacks._newest import Newest
+from skyloop.callbacks._options import Counts
+from skyloop.documents.inbox import Analysis, Inbox
+from skyloop.documents.run import NamedDocument, ResultSchema, Source
+from skyloop.documents.schema import encode
+from skyloop.errors import Outcome
+from skyloop.quantities import blank
+
+__all__ = ["NoResultError", "Outlet"]
+
+
+class NoResultError(TypeError):
+    """The engine returned something that is no result, or that no document can hold."""
+
+
+class Outlet:
+    """Publishes the results of every run, and counts them.
+
+    Args:
+        schema: type of the results.
+        publish: takes each analysis document.
+        inbox: where plans wait for results.
+        newest: gives the inbox the result of that emission of a point which counts.
+    """
+
+    def __init__(
+        self,
+        schema: ResultSchema,
+        *,
+        publish: Callable[[NamedDocument], None],
+        inbox: Inbox,
+        newest: Newest,
+    ) -> None:
+        self.schema = schema
+        self.counts = Counts()
+        self._publish = publish
+        self._inbox = inbox
+        self._newest = newest
+
+    def check(self, result: Any) -> None:
+        """Whether a document can hold what the engine returned.
+
+        Raises:
+            NoResultError: it cannot.
+        """
+        kind = self.schema.result_type
+        if not isinstance(result, kind):
+            raise NoResultError(f"the engine returned a {type(result).__name__}, not a {kind.__name__}")
+        try:
+            encode(result, prefix="")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NoResultError(f"the engine returned what cannot be written: {error}") from error
+
+    def nothing(self, outcome: Outcome, reason: str) -> Any:
+        """The result where there is no analysis."""
+        return blank(self.schema.result_type, self.schema.sizes, outcome=outcome, reason=reason)
+
+    def give_up(self, course: Course, waiting: list[Waiting], outcome: Outcome, reason: str) -> None:
+        """Publish for each of some frames that it has no analysis."""
+        for item in waiting:
+            self.emit(course, item, self.nothing(outcome, reason))
+
+    def emit_batch(self, course: Course, waiting: list[Waiting], result: Any, began: float) -> None:
+        """Publish the result of frames that were folded in one step: the last one carries it."""
+        seconds = time.monotonic() - began
+        *earlier, last = waiting
+        for item in earlier:
+            reason = f"folded together with {last.spot[0]} {last.spot[1]}"
+            self.emit(course, item, self.nothing(Outcome.SUPERSEDED, reason), began, seconds)
+        self.emit(course, last, result, began, seconds)
+
+    def emit(
+        self, course: Course, item: Waiting, result: Any, began: float = 0.0, seconds: float = 0.0
+    ) -> None:
+        """Publish the result of one frame."""
+        self._open(course)
+        stream, number = item.spot
+        queued = max(0.0, began - item.arrived)
+        document = course.run.event(result, Source(stream, number, queued, seconds))
+        self._count(course, result)
+        self._publish(document)
+        key = (course.raw_uid, stream, number)
+        self._newest.give(key, item.emitted, Analysis(result, document[1]["uid"], document[1]["seq_num"]))
+
+    def _count(self, course: Course, result: Any) -> None:
+        self.counts.results += 1
+        if result.outcome in (Outcome.REJECTED, Outcome.FAILED, Outcome.TIMEOUT):
+            self.counts.failures += 1
+            course.not_analysed += 1
+
+    def _open(self, course: Course) -> None:
+        # only now: a run without a frame of this technique leaves no empty analysis behind
+        if not course.opened:
+            course.opened = True
+            for document in (course.run.start(), *course.run.descriptors()):
+                self._publish(document)
+
+    def end(self, course: Course, result: Any, exit_status: str, reason: str) -> None:
+        """Publish the final word on a run."""
+        summary = course.run.summary(
+            result,
+            frames=course.frames_in,
+            not_analysed=course.not_analysed,
+            quarantined=course.quarantined,
+        )
+        self._publish(summary)
+        self._publish(course.run.stop(exit_status, reason))
+        self.counts.results += 1
+
+    def forget(self, course: Course) -> None:
+        """Cancel what plans still wait for, and drop what is known of the points of a run."""
+        self._inbox.close(course.raw_uid)
+        self._newest.forget(course.raw_uid)

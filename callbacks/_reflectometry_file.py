@@ -1,0 +1,58 @@
+"""What the command line asks of a measured curve: a grid that covers it, what is assumed, the priors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from skyloop.callbacks._technique import Prior
+from skyloop.engines.reflectometry import Config, Frame
+from skyloop.engines.reflectometry.config import Entry, QGrid
+
+__all__ = ["assumed", "covering", "priors"]
+
+_INSTRUMENT = ("scale", "background", "q_offset")
+_PER_FRINGE = 12
+"""Points of the grid per fringe of the thickest sample: fewer draw a saw."""
+_MOST = 1000
+
+
+def covering(config: Config, frames: Sequence[Frame]) -> Config:
+    """The configuration with a grid over the data, unless the user gave one."""
+    q = np.concatenate([frame.q for frame in frames]) if frames else np.empty(0)
+    if config.q_grid != QGrid() or not q.size or q.min() == q.max():
+        return config
+    low, high = float(q.min()), float(q.max())
+    fringes = (high - low) * _thickest(config) / (2 * np.pi)
+    num = int(np.clip(math.ceil(_PER_FRINGE * fringes), QGrid().num, _MOST))
+    return replace(config, q_grid=QGrid(low, high, num))
+
+
+def _thickest(config: Config) -> float:
+    of = {entry.name: entry.high for entry in config.entries()}
+    groups = config.sample.groups()
+    return sum(group.repeat * of[f"{layer.name}.thickness"] for group in groups for layer in group.layers)
+
+
+def assumed(config: Config) -> list[str]:
+    """The parameters of the instrument that are taken as exactly known."""
+    known = [e for e in config.entries() if e.name in _INSTRUMENT and not e.is_free]
+    told = ", ".join(f"{entry.name} = {entry.low:g}" for entry in known)
+    return [f"taken as exactly known: {told}"] if told else []
+
+
+def priors(config: Config) -> dict[str, Prior]:
+    """Prior of each free parameter."""
+    return {e.name: Prior(e.low, e.high, _sigma(e)) for e in config.entries() if e.is_free}
+
+
+def _sigma(entry: Entry) -> float:
+    """Standard deviation of a uniform prior, or of one that is uniform in the logarithm."""
+    low, high = entry.low, entry.high
+    if not entry.is_log:
+        return (high - low) / math.sqrt(12)
+    decades = math.log(high / low)
+    return math.sqrt((high**2 - low**2) / (2 * decades) - ((high - low) / decades) ** 2)

@@ -1,0 +1,50 @@
+"""The sinks of one analysis: those it made itself, and those that it shares."""
+
+from __future__ import annotations
+
+import time
+
+from skyloop.documents.run import NamedDocument
+from skyloop.runtime.sinks import Callback, Sink
+
+__all__ = ["Sinks"]
+
+
+class Sinks:
+    """Where the documents of an analysis go."""
+
+    def __init__(self) -> None:
+        self._all: list[Sink] = []
+        self._own: list[Sink] = []
+
+    def add(self, callback: Callback) -> Sink:
+        """Give all documents to a callback; one that is no `Sink` yet gets one of its own."""
+        if isinstance(callback, Sink):
+            self._all.append(callback)
+            return callback
+        own = Sink(callback)
+        self._all.append(own)
+        self._own.append(own)
+        return own
+
+    def publish(self, document: NamedDocument) -> None:
+        """Give a document to each of them."""
+        for sink in self._all:
+            sink(*document)
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until they took everything; false when they did not before `deadline` [s, monotonic]."""
+        return all(sink.flush(_until(deadline)) for sink in self._all)
+
+    def close(self, deadline: float) -> bool:
+        """Flush them all and close our own: whoever made a shared one closes it."""
+        return all([self.flush(deadline), *(sink.close(_until(deadline)) for sink in self._own)])
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The last failure of each that had one."""
+        return tuple(sink.last_failure for sink in self._all if sink.failed)
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
