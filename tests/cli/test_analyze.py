@@ -8,9 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.conftest import MODEL, TRUTH, Command, columns, write
+from cli.conftest import MODEL, TRUTH, Command, Said, columns, write
+from matplotlib.figure import Figure
 
+from skyloop.callbacks import Prior
+from skyloop.callbacks._reflectometry_file import covering, priors
+from skyloop.cli import _analyze
+from skyloop.cli._show import marked
+from skyloop.engines.panel import Fact, Facts
+from skyloop.engines.reflectometry import Engine, Frame
+from skyloop.engines.reflectometry.config import load
 from skyloop.errors import DataError
+from skyloop.figures import pen
 from skyloop.storage.curve_run import CurveOptions, curve_run
 
 OPTIONS = ["--layer", "film thickness=150:350 roughness=5 sld=4.2", "--backing", "sld=2.07 roughness=4"]
@@ -47,7 +56,9 @@ def test_a_model_on_the_command_line_is_as_good_as_a_file(skyloop: Command, curv
 def test_the_same_file_gives_the_same_runs(skyloop: Command, curve: Path, model: Path, tmp_path: Path):
     first = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
     second = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
-    assert (second.code, second.out) == (0, first.out)
+    took = re.compile(r"^took \d+ s$", re.M)
+    assert took.search(first.out)
+    assert (second.code, took.sub("", second.out)) == (0, took.sub("", first.out))
     assert len(list((tmp_path / "o").glob("*.jsonl*"))) == 2
 
 
@@ -56,17 +67,22 @@ def test_what_was_left_out_is_told(skyloop: Command, curve: Path, model: Path, t
     assert re.search(r"left out: [1-9]\d* points outside the range of q", said.out)
 
 
+def figure_of(
+    skyloop: Command, file: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Figure:
+    """The figure that the command draws."""
+    drawn: list[Figure] = []
+    draw = pen.draw
+    monkeypatch.setattr(_analyze, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
+    assert skyloop("analyze", file, "-m", model, "-o", folder / "o").code == 0
+    (figure,) = drawn
+    return figure
+
+
 def test_a_curve_alone_shows_no_trace_over_points(
     skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from skyloop.cli import _analyze
-    from skyloop.figures import pen
-
-    drawn = []
-    draw = pen.draw
-    monkeypatch.setattr(_analyze, "draw", lambda panels: drawn.append(draw(panels)) or drawn[-1])
-    skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
-    (figure,) = drawn
+    figure = figure_of(skyloop, curve, model, tmp_path, monkeypatch)
     assert [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()] == ["q [Å⁻¹]", "q [Å⁻¹]"]
 
 
@@ -75,6 +91,199 @@ def test_a_model_that_misses_says_so(skyloop: Command, curve: Path, model: Path,
     said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
     assert said.code == 0
     assert "degraded model does not describe the data" in " ".join(said.out.split())
+
+
+# ---------------------------------------------------------------- what was assumed
+
+
+def notes_of(said: Said) -> list[str]:
+    """The lines above the table."""
+    assert said.code == 0, said.err
+    return said.out.partition("what is believed now")[0].splitlines()
+
+
+def table_row(text: str, name: str) -> str:
+    (row,) = (line for line in text.splitlines() if line.startswith(f"│ {name} "))
+    return row
+
+
+def test_a_file_without_resolution_and_a_model_without_instrument_say_so(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    assert notes_of(skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")) == [
+        "no resolution in this file: taken as 0",
+        "taken as exactly known: scale = 1, background = 0, q_offset = 0",
+    ]
+
+
+def test_nothing_is_said_where_nothing_is_assumed(skyloop: Command, model: Path, tmp_path: Path):
+    rows = columns(np.linspace(0.01, 0.2, 20))
+    file = write(tmp_path / "four.dat", np.column_stack([rows, 0.02 * rows[:, 0]]))
+    free = "scale: [0.9, 1.1]\nbackground: [1e-9, 1e-6]\nq_offset: [-1e-4, 1e-4]\n"
+    model.write_text(MODEL + free)
+    assert notes_of(skyloop("analyze", file, "-m", model, "-o", tmp_path / "o")) == []
+
+
+def test_only_what_is_known_is_listed(skyloop: Command, curve: Path, model: Path, tmp_path: Path):
+    model.write_text(MODEL + "scale: [0.9, 1.1]\nbackground: 1e-7\n")
+    said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
+    assert notes_of(said)[1:] == ["taken as exactly known: background = 1e-07, q_offset = 0"]
+
+
+def test_what_stands_in_for_a_missing_column_is_told(skyloop: Command, model: Path, tmp_path: Path):
+    two = write(tmp_path / "two.dat", columns(np.linspace(0.01, 0.2, 20))[:, :2])
+    words = ["--relative-sigma", "0.05", "--relative-resolution", "0.03"]
+    said = skyloop("analyze", two, "-m", model, "-o", tmp_path / "o", *words)
+    assert notes_of(said)[:2] == [
+        "no uncertainty in this file: taken as 5 % of R",
+        "no resolution in this file: dq/q taken as 3 % (full width)",
+    ]
+
+
+def test_a_column_that_an_option_replaces_is_told(tmp_path: Path):
+    rows = columns(np.linspace(0.01, 0.2, 20))
+    file = write(tmp_path / "four.dat", np.column_stack([rows, 0.02 * rows[:, 0]]))
+    documents, notes = curve_run(file, CurveOptions(relative_resolution=0.1, relative_sigma=0.5))
+    assert notes == (
+        "uncertainty of the file not used: taken as 50 % of R",
+        "resolution of the file not used: dq/q taken as 10 % (full width)",
+    )
+    data = documents[2][1]["data"]
+    np.testing.assert_allclose(data["reflectivity_sigma"], 0.5 * rows[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(data["q_sigma"], 0.1 * rows[:, 0] / 2.354820045, rtol=1e-6)
+
+
+def test_a_file_written_twice_counts_once(skyloop: Command, model: Path, tmp_path: Path):
+    rows = columns(np.linspace(0.01, 0.2, 20))
+    once = write(tmp_path / "once.dat", rows)
+    twice = write(tmp_path / "twice.dat", np.vstack([rows, rows]))
+    said = skyloop("analyze", twice, "-m", model, "-o", tmp_path / "o")
+    assert notes_of(said)[0] == "left out: 20 rows identical to an earlier one"
+    _, sigma = value_of(said.out, "film.thickness")
+    _, alone = value_of(skyloop("analyze", once, "-m", model, "-o", tmp_path / "o").out, "film.thickness")
+    assert sigma == pytest.approx(alone, rel=0.2)  # and not 0.71 of it
+
+
+def test_a_point_that_was_measured_again_stays(tmp_path: Path):
+    rows = columns(np.linspace(0.01, 0.2, 20))
+    again = rows[5:8] * [1.0, 1.01, 1.0]
+    documents, notes = curve_run(write(tmp_path / "a.dat", np.vstack([rows, again])), CurveOptions())
+    assert len(documents[2][1]["data"]["q"]) == 23
+    assert not any("identical" in note for note in notes)
+
+
+def test_rows_that_cannot_be_used_are_counted_by_their_fault(tmp_path: Path):
+    rows = np.column_stack([columns(np.linspace(0.01, 0.2, 20)), np.full(20, 1e-3)])
+    for row, column, value in (
+        (0, 1, np.nan), (1, 2, np.inf), (2, 3, np.nan), (3, 0, 0.0), (4, 0, -0.1), (5, 2, 0.0), (6, 3, -1e-3),
+    ):  # fmt: skip
+        rows[row, column] = value
+    rows[7, 1] = -1e-6  # as it is after subtraction of a background: a measurement like others
+    documents, notes = curve_run(write(tmp_path / "a.dat", rows), CurveOptions())
+    assert notes == (
+        "left out: 3 points with NaN or infinity",
+        "left out: 2 points without a positive q",
+        "left out: 1 point without a positive error",
+        "left out: 1 point with a negative resolution",
+    )
+    assert documents[2][1]["data"]["q"] == pytest.approx(rows[7:, 0])
+
+
+# ---------------------------------------------------------------- what the data leave open
+
+
+def test_a_parameter_that_the_data_do_not_tell_is_marked(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    # a background far below every point, and a roughness that they tell
+    open_ = MODEL.replace("roughness: 4", "roughness: [0, 12]") + "background: [1e-16, 1e-15]\n"
+    model.write_text(open_)
+    said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
+    assert "not determined by the" in table_row(said.out, "background")
+    assert "not determined" not in table_row(said.out, "film.thickness")
+    assert " remark " in said.out
+
+
+def test_no_column_of_remarks_where_there_is_none(skyloop: Command, curve: Path, model: Path, tmp_path: Path):
+    assert " remark " not in skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").out
+
+
+@pytest.mark.parametrize(
+    ("value", "sigma", "note"),
+    [
+        (50.0, 28.8, "not determined by the data"),
+        (50.0, 0.81 * 100 / 12**0.5, "not determined by the data"),
+        (50.0, 0.79 * 100 / 12**0.5, ""),
+        (50.0, 1.0, ""),
+        (2.0, 1.9, "at the lower end of its range"),
+        (97.0, 2.5, "at the upper end of its range"),
+        (97.0, 1.9, ""),
+        (20.0, 16.0, ""),
+        (float("nan"), float("nan"), ""),
+    ],
+)
+def test_marks_follow_from_mean_sigma_and_range(value: float, sigma: float, note: str):
+    facts = Facts("believed", (Fact("a", value, sigma), Fact("chi2", 50.0, 28.8)))
+    (shown,) = marked([facts], {"a": Prior(0.0, 100.0, 100 / 12**0.5)})
+    assert isinstance(shown, Facts)
+    assert [row.note for row in shown.rows] == [note, ""]
+
+
+def test_the_prior_of_a_background_is_uniform_in_its_logarithm():
+    config = load(MODEL + "background: [1e-8, 1e-4]\n")
+    known = priors(config)
+    assert set(known) == {"film.thickness", "background"}
+    assert known["film.thickness"].sigma == pytest.approx(200 / 12**0.5)
+    drawn = np.exp(np.random.default_rng(0).uniform(np.log(1e-8), np.log(1e-4), 1_000_000))
+    assert known["background"].sigma == pytest.approx(drawn.std(), rel=0.01)
+
+
+# ---------------------------------------------------------------- the figure
+
+
+def test_the_model_is_drawn_over_all_data_and_every_fringe(
+    skyloop: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = write(tmp_path / "wide.dat", columns(np.linspace(0.006, 0.47, 60)))
+    model.write_text(MODEL.replace("q_grid: {start: 0.01, stop: 0.2, num: 20}\n", ""))
+    figure = figure_of(skyloop, file, model, tmp_path, monkeypatch)
+    (line,) = (line for line in figure.axes[0].lines if line.get_label() == "model")
+    q = np.asarray(line.get_xdata())
+    assert (q.min(), q.max()) == pytest.approx((0.006, 0.47))
+    assert np.diff(q).max() < 2 * np.pi / 350 / 10
+    assert figure.get_suptitle() == "wide.dat"
+
+
+def test_a_grid_that_the_user_gave_is_kept(
+    skyloop: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = write(tmp_path / "wide.dat", columns(np.linspace(0.006, 0.47, 60)))
+    figure = figure_of(skyloop, file, model, tmp_path, monkeypatch)
+    (line,) = (line for line in figure.axes[0].lines if line.get_label() == "model")
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), np.linspace(0.01, 0.2, 20))
+
+
+def test_a_curve_of_one_point_keeps_the_grid():
+    config = load(MODEL.replace("q_grid: {start: 0.01, stop: 0.2, num: 20}\n", ""))
+    assert covering(config, [Frame.measured(0.05, 0.1, 0.01)]) == config
+    assert covering(config, []) == config
+
+
+# ---------------------------------------------------------------- an analysis that fails
+
+
+def test_a_technique_that_raises_is_one_line(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def step(*_: object) -> None:
+        raise ZeroDivisionError("a fault of this engine")
+
+    monkeypatch.setattr(Engine, "step", step)
+    said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
+    assert said.code == 2
+    warning, error = said.err.splitlines()
+    assert warning.startswith("warning: ")
+    assert error.startswith("skyloop: the analysis failed: ZeroDivisionError: a fault of this engine; mend: ")
 
 
 # ---------------------------------------------------------------- what a user gets wrong
@@ -125,6 +334,23 @@ def test_a_model_file_and_options_are_not_mixed_unseen(
     skyloop: Command, curve: Path, model: Path, more: list[str]
 ):
     assert f"--model and {more[0]} are both given" in skyloop("analyze", curve, "-m", model, *more).error
+
+
+@pytest.mark.parametrize("written", ["300-700", "300..700", "300,700", "[300,700]"])
+def test_a_range_in_another_form_is_told_the_right_one(skyloop: Command, curve: Path, written: str):
+    words = ["--layer", f"film thickness={written} sld=4.2", "--backing", "2.07"]
+    error = skyloop("analyze", curve, *words).error
+    assert error == f"--layer: found 'thickness={written}'; mend: write the range as thickness=300:700"
+
+
+def test_small_and_negative_numbers_are_no_ranges(skyloop: Command, curve: Path, tmp_path: Path):
+    more = ["--set", "background=1e-9:1e-6", "--set", "q_offset=-1e-4:1e-4"]
+    assert skyloop("analyze", curve, *OPTIONS, *FEW, *more, "-o", tmp_path / "o").code == 0
+
+
+def test_layers_without_a_backing_ask_for_it(skyloop: Command, curve: Path):
+    error = skyloop("analyze", curve, *OPTIONS[:2]).error
+    assert error.startswith("--layer without --backing, the medium below the last layer; mend: add --backing")
 
 
 def test_an_option_that_is_no_pair_is_named(skyloop: Command, curve: Path):

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import logging
+from io import StringIO
+
 import pytest
 from cli.conftest import Command
+from rich.console import Console
 
 from skyloop.callbacks import techniques
+from skyloop.cli._warnings import each_once
 
 COMMANDS = ["analyze", "demo", "replay", "simulate", "techniques"]
 
@@ -35,3 +40,19 @@ def test_a_command_line_that_cannot_be_is_refused(skyloop: Command, words: list[
     said = skyloop(*words)
     assert said.code == 2
     assert "Traceback" not in said.err
+
+
+def test_warnings_of_one_kind_are_one_line_with_a_count():
+    screen, logger = StringIO(), logging.getLogger("skyloop.of.this.test")
+    logger.info("all is well")
+    with each_once(Console(file=screen, width=40)):
+        for number in range(1000):
+            logger.warning("point %d: a fault of [this] technique", number)
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            logger.exception("another\nfault")
+    assert screen.getvalue().splitlines() == [
+        "warning: point 0: a fault of [this] technique (and 999 more like it; --debug shows all)",
+        "warning: another fault",
+    ]

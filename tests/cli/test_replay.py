@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from cli.conftest import Command
+from cli.conftest import Command, columns, write
 
 from skyloop import cli
+from skyloop.callbacks import techniques
+from skyloop.callbacks.reflectometry import Keys
+from skyloop.cli._beamline import MODEL as BEAMLINE
 from skyloop.storage.jsonl import read_jsonl
 from skyloop.storage.packed import pack
 
@@ -35,6 +40,32 @@ def start_of(file: Path) -> dict[str, Any]:
 def raw_file(folder: Path) -> Path:
     (file,) = (f for f in folder.glob("*.jsonl") if start_of(f).get("purpose") != "analysis")
     return file
+
+
+def analysis_file(folder: Path) -> Path:
+    (file,) = (f for f in folder.glob("*.jsonl") if start_of(f).get("purpose") == "analysis")
+    return file
+
+
+def analyses(folder: Path) -> list[dict[str, Any]]:
+    """Start documents of the analysis runs in a folder."""
+    starts = map(start_of, sorted(folder.glob("*.jsonl")))
+    return [start for start in starts if start.get("purpose") == "analysis"]
+
+
+def config_of(file: Path) -> str:
+    return start_of(file)["analysis"]["config_sha256"]
+
+
+@pytest.fixture
+def two(skyloop: Command, curve: Path, model: Path, tmp_path: Path) -> Path:
+    """Two curves, each analysed with a model of its own."""
+    folder = tmp_path / "two"
+    assert skyloop("analyze", curve, "-m", model, "-o", folder).code == 0
+    other = write(tmp_path / "other.dat", columns(np.linspace(0.02, 0.15, 15)))
+    model.write_text(f"{model.read_text()}scale: [0.9, 1.1]\n")
+    assert skyloop("analyze", other, "-m", model, "-o", folder).code == 0
+    return folder
 
 
 @pytest.fixture
@@ -73,6 +104,8 @@ def test_simulate_tells_the_result_with_the_truth(skyloop: Command, tmp_path: Pa
     thickness, sigma, truth = map(float, found.groups())
     assert abs(thickness - truth) < 4 * sigma
     assert f"skyloop replay {tmp_path / 'runs'} --verify" in said.out
+    again = skyloop("replay", tmp_path / "runs", "-o", tmp_path / "o")
+    assert f"{found[1]} ± {found[2]}" in again.out
 
 
 def test_simulate_refuses_a_plan_that_is_none(skyloop: Command, tmp_path: Path):
@@ -145,23 +178,220 @@ def test_a_point_that_was_moved_is_found(skyloop: Command, copy: Path, tmp_path:
 def test_another_analysis_of_the_run_does_not_spoil_the_verification(
     skyloop: Command, copy: Path, tmp_path: Path
 ):
-    from skyloop.cli._beamline import MODEL
-
     for scale in ("0.9", "1.1"):
         other = tmp_path / "other.yaml"
-        other.write_text(f"{MODEL}scale: {scale}\nparticles: 100\n")
+        other.write_text(f"{BEAMLINE}scale: {scale}\nparticles: 100\n")
         assert skyloop("replay", copy, "-m", other, "-o", copy).code == 0
     assert len(list(copy.glob("*.jsonl"))) == 4
     assert "decisions verified" in skyloop("replay", copy, "--verify", "-o", tmp_path / "o").out
 
 
 def test_verify_without_a_stored_analysis_stands_on_the_new_one(skyloop: Command, copy: Path, tmp_path: Path):
-    from skyloop.cli._beamline import MODEL
-
     model = tmp_path / "model.yaml"
-    model.write_text(MODEL)
+    model.write_text(BEAMLINE)
     said = skyloop("replay", raw_file(copy), "--verify", "-m", model, "-o", tmp_path / "o")
     assert "decisions verified" in said.out
+
+
+def test_verify_says_that_the_replay_gives_the_stored_results(
+    skyloop: Command, measured: Path, tmp_path: Path
+):
+    said = skyloop("replay", measured, "--verify", "-o", tmp_path)
+    assert f"run {raw_file(measured).stem[:8]}: results identical to those of the stored analysis" in said.out
+
+
+def test_verify_with_another_model_says_that_results_differ(skyloop: Command, measured: Path, tmp_path: Path):
+    other = tmp_path / "other.yaml"
+    other.write_text(f"{BEAMLINE}scale: 0.9\nparticles: 100\n")
+    said = skyloop("replay", measured, "--verify", "-m", other, "-o", tmp_path / "o")
+    assert said.code == 0, said.err
+    assert "decisions verified" in said.out
+    new, old = (config_of(analysis_file(folder))[:8] for folder in (tmp_path / "o", measured))
+    assert new != old
+    told = f"replayed with another model than the stored analysis (config {new}, not {old}; "
+    assert told in said.out
+    assert "it differs in scale, particles) and gives other results: target " in said.out
+    assert re.search(r"; stored target [\d.]+ ± [\d.]+", said.out)
+
+
+def test_verify_tells_other_results_of_the_same_model(skyloop: Command, copy: Path, tmp_path: Path):
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        if name == "event" and "frames" in doc["data"]:
+            doc["data"]["reflectometry_target"] += 1.0
+
+    change(analysis_file(copy), edit)
+    said = skyloop("replay", copy, "--verify", "-o", tmp_path / "o")
+    assert "same model, yet other results than the stored analysis: target " in said.out
+
+
+def test_verify_with_a_model_that_changes_no_number_does_not_say_other_results(
+    skyloop: Command, measured: Path, tmp_path: Path
+):
+    other = tmp_path / "other.yaml"
+    other.write_text(BEAMLINE.replace("target_sigma: 0.5", "target_sigma: 0.49"))
+    said = skyloop("replay", measured, "--verify", "-m", other, "-o", tmp_path / "o")
+    assert re.search(r"it differs in target_sigma\) and still gives target [\d.]+ ±", said.out)
+
+
+def test_each_run_is_replayed_with_the_model_of_its_own_analysis(skyloop: Command, two: Path, tmp_path: Path):
+    said = skyloop("replay", two, "-o", tmp_path / "o")
+    assert said.code == 0, said.err
+    configs = [
+        {start["original_run_uid"]: start["analysis"]["config_sha256"] for start in analyses(folder)}
+        for folder in (two, tmp_path / "o")
+    ]
+    assert configs[0] == configs[1]
+    assert len(set(configs[0].values())) == 2
+
+
+def test_of_several_stored_analyses_the_first_one_made_counts(skyloop: Command, copy: Path, tmp_path: Path):
+    for number, scale in enumerate(("0.9", "1.1", "1.2")):
+        other = tmp_path / f"{number}.yaml"
+        other.write_text(f"{BEAMLINE}scale: {scale}\nparticles: 100\n")
+        assert skyloop("replay", copy, "-m", other, "-o", copy).code == 0
+    first = min(analyses(copy), key=lambda start: start["time"])
+    assert skyloop("replay", copy, "-o", tmp_path / "o").code == 0
+    assert [start["uid"] for start in analyses(tmp_path / "o")] == [first["uid"]]
+
+
+def test_a_run_without_a_stored_analysis_is_told_and_the_others_go_on(
+    skyloop: Command, two: Path, tmp_path: Path
+):
+    gone = analyses(two)[0]
+    (two / f"{gone['uid']}.jsonl").unlink()
+    said = skyloop("replay", two, "-o", tmp_path / "o")
+    assert said.code == 0, said.err
+    raw = gone["original_run_uid"][:8]
+    told = f"left out: run {raw}: no stored analysis; mend: --run {raw} --model sample.yaml"
+    assert told in said.out
+    assert re.search(r"1 run, \d+ events in", said.out)
+
+
+def test_a_stored_model_that_cannot_be_used_is_told(skyloop: Command, two: Path, tmp_path: Path):
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        if name == "start":
+            doc["analysis"]["config"]["spin"] = "up"
+
+    change(two / f"{analyses(two)[0]['uid']}.jsonl", edit)
+    said = skyloop("replay", two, "-o", tmp_path / "o")
+    assert re.search(r"left out: run \w{8}: its stored model cannot be used: spin: found 'up', ", said.out)
+
+
+def test_a_fault_in_every_event_does_not_flood_the_screen(
+    skyloop: Command, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def wanted(_: object) -> set[str]:
+        raise ZeroDivisionError("a fault of this technique")
+
+    technique = dataclasses.replace(
+        techniques()["reflectometry"], wanted=wanted, with_keys=lambda _: technique
+    )
+    monkeypatch.setattr("skyloop.cli._replay.technique_named", lambda _: technique)
+    said = skyloop("replay", measured, "-o", tmp_path)
+    assert "a fault of this technique" in said.err
+    assert len(said.err.splitlines()) <= 3
+    assert "Traceback" not in said.err
+
+
+# ---------------------------------------------------------------- what the data are called
+
+NAMES = {"q": "qz", "counts": "pilatus", "exposure": "beam"}
+YAML = "{q: qz, counts: pilatus, exposure: beam, per_monitor: 3}"
+
+
+@pytest.fixture
+def renamed(skyloop: Command, copy: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A raw run whose data have other names with its analysis, and the file that says them."""
+
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        for held in ("data", "timestamps", "data_keys"):
+            if held in doc:
+                doc[held] = {NAMES.get(key, key): value for key, value in doc[held].items()}
+
+    keys, model = tmp_path / "keys.yaml", tmp_path / "model.yaml"
+    keys.write_text(YAML)
+    model.write_text(BEAMLINE + "particles: 100\n")
+    analysis_file(copy).unlink()
+    change(raw_file(copy), edit)
+    said = skyloop("replay", copy, "-m", model, "--keys", keys, "-o", copy)
+    assert said.code == 0, said.err
+    return copy, keys
+
+
+def test_the_keys_given_are_stored_and_a_replay_takes_them_back(
+    skyloop: Command, renamed: tuple[Path, Path], tmp_path: Path
+):
+    folder, _ = renamed
+    (first,) = analyses(folder)
+    assert first["analysis"]["keys"] == dataclasses.asdict(
+        Keys(q="qz", counts="pilatus", exposure="beam", per_monitor=3)
+    )
+    said = skyloop("replay", folder, "-o", tmp_path / "o")
+    assert "no frame" not in said.out
+    (again,) = analyses(tmp_path / "o")
+    assert (again["uid"], again["analysis"]["keys"]) == (first["uid"], first["analysis"]["keys"])
+
+
+def test_another_model_is_used_with_the_stored_keys(
+    skyloop: Command, renamed: tuple[Path, Path], tmp_path: Path
+):
+    folder, _ = renamed
+    other = tmp_path / "other.yaml"
+    other.write_text(f"{BEAMLINE}scale: 0.9\nparticles: 100\n")
+    assert skyloop("replay", folder, "-m", other, "-o", tmp_path / "o").code == 0
+    assert analyses(tmp_path / "o")[0]["analysis"]["keys"]["counts"] == "pilatus"
+
+
+def test_verify_takes_the_stored_keys_and_tells_others(
+    skyloop: Command, renamed: tuple[Path, Path], tmp_path: Path
+):
+    folder, keys = renamed
+    said = skyloop("replay", folder, "--verify", "-o", tmp_path / "o")
+    assert "results identical to those of the stored analysis" in said.out
+    keys.write_text(YAML.replace("exposure: beam, per_monitor: 3", "monitor: beam, per_monitor: 0.9"))
+    said = skyloop("replay", folder, "--verify", "--keys", keys, "-o", tmp_path / "o")
+    told = "replayed with other keys than the stored analysis (they differ in exposure, monitor, per_monitor)"
+    assert f"{told} and gives other results: target" in said.out
+
+
+def test_a_run_without_a_frame_is_told_with_the_mend(
+    skyloop: Command, renamed: tuple[Path, Path], tmp_path: Path
+):
+    folder, keys = renamed
+    keys.write_text("counts: eiger\n")
+    said = skyloop("replay", folder, "--keys", keys, "-o", tmp_path / "o")
+    assert said.code == 0
+    assert "no frame" in said.out
+    raw = raw_file(folder).stem[:8]
+    assert f"run {raw}: no event holds what this technique looks for; mend: say what it is called" in said.out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("count: eiger\n", "keys: found 'count', which is none; mend: one of stream, q,"),
+        ("per_monitor: many\n", "keys: per_monitor: found 'many'; mend: give a finite number"),
+        ("eiger\n", "holds no `key: value`; mend: one per line"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_refused(
+    skyloop: Command, measured: Path, tmp_path: Path, text: str, words: str
+):
+    (tmp_path / "keys.yaml").write_text(text)
+    error = skyloop("replay", measured, "--keys", tmp_path / "keys.yaml", "-o", tmp_path / "o").error
+    assert words in error
+
+
+def test_stored_keys_that_cannot_be_used_are_told(skyloop: Command, two: Path, tmp_path: Path):
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        if name == "start":
+            doc["analysis"]["keys"]["spin"] = "up"
+
+    change(two / f"{analyses(two)[0]['uid']}.jsonl", edit)
+    said = skyloop("replay", two, "-o", tmp_path / "o")
+    assert re.search(r"left out: run \w{8}: its stored keys cannot be used: keys: found 'spin'", said.out)
+    assert re.search(r"mend: --run \w{8} --keys keys.yaml", said.out)
 
 
 # ---------------------------------------------------------------- what a user gets wrong
@@ -198,3 +428,20 @@ def test_verify_of_a_run_without_decisions_says_so(
     skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
     error = skyloop("replay", tmp_path / "o", "--verify", "-o", tmp_path / "again").error
     assert "no run was measured by an adaptive plan" in error
+
+
+def test_a_file_of_analysis_runs_alone_names_what_is_missing(
+    skyloop: Command, measured: Path, tmp_path: Path
+):
+    error = skyloop("replay", analysis_file(measured), "-o", tmp_path).error
+    assert "holds analysis runs only" in error
+    assert raw_file(measured).stem in error
+
+
+def test_the_uid_of_an_analysis_is_answered_with_that_of_its_raw_run(
+    skyloop: Command, measured: Path, tmp_path: Path
+):
+    uid = start_of(analysis_file(measured))["uid"]
+    error = skyloop("replay", measured, "--run", uid[:8], "-o", tmp_path).error
+    raw = raw_file(measured).stem
+    assert error == f"run {uid[:8]} is an analysis of run {raw}; mend: --run {raw[:8]}"

@@ -127,6 +127,23 @@ def test_a_plot_of_one_value_is_left_out_and_its_table_stays():
     assert "240.0 ± 1.0 Å" in figure.axes[-1].texts[0].get_text()
 
 
+def test_plots_over_the_same_abscissa_have_the_same_limits():
+    short = Plot("residuals", Q, Axis("residual"), (Curve("r", X[5:9], X[5:9]),))
+    other = Plot("course", Axis("points"), Axis("target"), (Curve("c", 100 * X, X),))
+    first, second, third = draw([plot(curve(X)), short, other]).axes
+    assert first.get_xlim() == second.get_xlim()
+    assert first.get_xlim()[1] < third.get_xlim()[1] < 100
+
+
+def test_a_note_stands_below_its_value_and_a_title_above_all():
+    facts = Facts("now", (Fact("film.sld", 3.0, 1.0, note="not determined by the data"), Fact("chi2", 1.0)))
+    figure = draw([plot(curve(X)), facts], title="curve $1.dat")
+    lines = figure.axes[-1].texts[0].get_text().splitlines()
+    assert lines[2].strip() == "not determined by the data"
+    assert lines[3].startswith("chi2")
+    assert figure.get_suptitle() == "curve $1.dat"
+
+
 def test_a_course_of_two_values_is_drawn_with_its_marks():
     trace = Trace("target", np.array([1.0, 2.0]), np.array([240.0, 241.0]), marks=np.array([2.0]))
     (axes,) = draw([plot(trace, y=Axis("target", "angstrom"))]).axes

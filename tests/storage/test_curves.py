@@ -8,6 +8,7 @@ import pytest
 from orsopy import fileio
 
 from skyloop.errors import DataError
+from skyloop.storage.curve_run import CurveOptions, curve_run
 from skyloop.storage.curves import read_curve
 
 TABLE = np.array([[0.01, 1.0, 0.02, 1e-4], [0.02, 0.5, 0.01, 2e-4], [0.03, -1e-6, 2e-6, 3e-4]])
@@ -59,7 +60,7 @@ def test_full_widths_become_standard_deviations(tmp_path: Path) -> None:
 
 def test_orso_files_survive_the_round_trip(tmp_path: Path) -> None:
     path = orso(tmp_path / "a.ort", TABLE, 2 * TABLE)
-    curve = read_curve(path, dataset=1)
+    curve = read_curve(path, dataset=2)
     read = np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
     np.testing.assert_allclose(read, 2 * TABLE, rtol=1e-12)
 
@@ -99,8 +100,31 @@ def test_what_is_wrong_is_told_with_file_and_mend(tmp_path: Path, text: str, tol
 def test_an_unknown_unit_or_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Qz is in furlong"):
         read_curve(orso(tmp_path / "a.ort", TABLE, unit="furlong"))
-    with pytest.raises(DataError, match="1 datasets, not number 3"):
+    with pytest.raises(DataError, match="1 datasets, not number 3; mend: --dataset 1 to 1"):
         read_curve(orso(tmp_path / "b.ort", TABLE), dataset=3)
+    for number in (0, 2):
+        with pytest.raises(DataError, match=f"1 datasets, not number {number}"):
+            read_curve(columns(tmp_path / "a.dat", TABLE), dataset=number)
+
+
+def test_of_several_datasets_one_is_analysed_and_the_others_are_told(tmp_path: Path) -> None:
+    path = orso(tmp_path / "a.ort", TABLE[:2], 2 * TABLE[:2])
+    for number in (1, 2):
+        documents, notes = curve_run(path, CurveOptions(dataset=number))
+        (event,) = (doc for name, doc in documents if name == "event")
+        np.testing.assert_allclose(event["data"]["q"], number * TABLE[:2, 0], rtol=1e-12)
+        told = f"this file holds 2 datasets: number {number} is analysed; --dataset chooses another"
+        assert notes == (told,)
+    assert curve_run(path, CurveOptions())[0][0] != curve_run(path, CurveOptions(dataset=2))[0][0]
+    assert curve_run(orso(tmp_path / "b.ort", TABLE[:2]), CurveOptions())[1] == ()
+
+
+def test_a_width_that_means_nothing_is_told(tmp_path: Path) -> None:
+    fwhm, plain = CurveOptions(fwhm=True), columns(tmp_path / "a.dat", TABLE[:2, :3])
+    assert "--fwhm changes nothing: this file has no resolution" in curve_run(plain, fwhm)[1]
+    notes = curve_run(orso(tmp_path / "a.ort", TABLE[:2]), fwhm)[1]
+    assert notes == ("--fwhm changes nothing: an ORSO file says itself what its resolution is",)
+    assert curve_run(columns(tmp_path / "b.dat", TABLE[:2]), fwhm)[1] == ()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

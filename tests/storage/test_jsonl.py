@@ -74,6 +74,15 @@ def test_another_content_under_the_same_uid_is_refused_and_the_file_stays(writer
     assert only_file(writer).read_bytes() == before
 
 
+def test_a_run_bears_its_name_only_when_it_has_stopped(writer):
+    *documents, stop = analysis_run("raw")
+    put(writer, documents)
+    final = writer.path(documents[0][1]["uid"])
+    assert only_file(writer).name == f"{final.name}.part"
+    put(writer, [stop])
+    assert only_file(writer) == final
+
+
 def test_a_run_that_was_cut_short_is_replaced_by_the_whole_one(tmp_path):
     documents = analysis_run("raw")
     first = JsonlWriter(tmp_path)
@@ -81,6 +90,28 @@ def test_a_run_that_was_cut_short_is_replaced_by_the_whole_one(tmp_path):
     first.close()
     second = JsonlWriter(tmp_path)
     put(second, documents)
+    (file,) = tmp_path.iterdir()
+    assert file == second.path(documents[0][1]["uid"])
+    assert essence(read_jsonl(file)) == essence(documents)
+
+
+def test_an_unfinished_file_under_the_final_name_is_replaced(tmp_path):
+    documents, writer = analysis_run("raw"), JsonlWriter(tmp_path)
+    file = writer.path(documents[0][1]["uid"])
+    file.write_bytes(b"".join(json_line(*document) for document in documents[:-3]))
+    put(writer, documents)
+    assert list(tmp_path.iterdir()) == [file]
+    assert essence(read_jsonl(file)) == essence(documents)
+
+
+def test_two_that_write_one_run_at_once_do_not_mix(tmp_path):
+    documents = analysis_run("raw")
+    early, late = JsonlWriter(tmp_path), JsonlWriter(tmp_path)
+    put(early, documents[:3])
+    put(late, documents[:2])
+    with pytest.raises(StorageError, match="another process writes this run too"):
+        put(early, documents[3:])
+    put(late, documents[2:])
     (file,) = tmp_path.iterdir()
     assert essence(read_jsonl(file)) == essence(documents)
 
@@ -135,5 +166,6 @@ def test_a_document_that_cannot_be_written_ends_its_run_and_no_other(writer):
     with pytest.raises(StorageError, match="no place in a document"):
         writer("event", bad[2][1] | {"data": {"x": object()}})
     put(writer, [*bad[2:], *good[2:]])
-    assert len(list(read_jsonl(writer.path(uid_of("bad"))))) == 2
+    assert not writer.path(uid_of("bad")).exists()
+    assert len(list(read_jsonl(writer.path(uid_of("bad")).with_suffix(".jsonl.part")))) == 2
     assert essence(read_jsonl(writer.path(uid_of("good")))) == essence(good)

@@ -121,6 +121,19 @@ def test_what_cannot_be_opened_says_what_was_tried(monkeypatch, text, message):
     assert "secret" not in str(caught.value)
 
 
+def test_a_run_that_was_never_finished_is_read_by_its_own_name_only(tmp_path):
+    writer = JsonlWriter(tmp_path)
+    for document in ANALYSIS[:-1]:
+        writer(*document)
+    writer.close()
+    (part,) = tmp_path.iterdir()
+    with pytest.raises(DataError, match=rf"holds 1 unfinished and no finished runs; mend: .*{part.name}"):
+        open_source(str(tmp_path))
+    with open_source(str(part)) as source:
+        (run,) = source.all_runs()
+        assert len(list(run.documents())) == len(ANALYSIS) - 1
+
+
 def test_an_empty_folder_and_a_foreign_file_say_what_is_wanted(tmp_path):
     with pytest.raises(DataError, match=r"holds no run: neither \.jsonl nor \.msgpack"):
         open_source(str(tmp_path))

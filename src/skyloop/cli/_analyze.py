@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
-from skyloop.cli._show import newest, show_facts
+from skyloop.cli._show import marked, newest, show_facts
 from skyloop.documents.frames import Points
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
-from skyloop.errors import ConfigError, DataError, StorageError
+from skyloop.errors import ConfigError, DataError, Outcome, StorageError
 from skyloop.figures.pen import draw, save
 from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.jsonl import JsonlWriter
@@ -42,6 +45,7 @@ def analyze(request: FileRequest, technique: str, model: ModelOptions, console: 
     Raises:
         SkyloopError: the file, the model or the technique cannot be used.
     """
+    began = time.monotonic()
     chosen = technique_named(technique)
     if chosen.read_file is None or chosen.panels is None:
         raise ConfigError(
@@ -50,25 +54,38 @@ def analyze(request: FileRequest, technique: str, model: ModelOptions, console: 
     if not request.file.is_file():
         raise DataError(f"there is no file {request.file}; mend: check the path")
     config = chosen.load(model_text(model))
-    documents, left_out = chosen.read_file(request.file, request.reading)
-    if left_out:
-        console.print(f"[yellow]left out:[/] {escape(left_out)}")
-    with console.status(f"analysing {escape(request.file.name)} ...") as status:
+    documents, notes = chosen.read_file(request.file, request.reading)
+    for note in (*notes, *(chosen.assumed(config) if chosen.assumed else ())):
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
+    frames = _frames(chosen, documents)
+    config = chosen.for_file(config, frames) if chosen.for_file else config
+    with _working(f"analysing {request.file.name}", console) as tell:
         store = Sink(JsonlWriter(request.out))
-        follow = newest(chosen, lambda news: status.update(f"{news}; now once more, from the prior ..."))
+        follow = newest(chosen, lambda news: tell(f"{news}; now once more, from the prior"))
         analysed = _analysed(chosen, config, documents, (store, follow))
     result = _summary(chosen, config, analysed)
-    panels = chosen.panels(_frames(chosen, documents), result, config=config)
+    panels = chosen.panels(frames, result, config=config)
+    panels = marked(panels, chosen.priors(config) if chosen.priors else {})
     show_facts(panels, console)
-    figure = save(draw(panels), request.out / f"{request.file.stem}.png")
+    figure = save(draw(panels, title=request.file.name), request.out / f"{request.file.stem}.png")
     raw, analysis = documents[0][1]["uid"], analysed[0][1]["uid"]
     for line in (
         f"figure   {figure}",
         f"raw run  {raw}",
         f"analysis {analysis}",
         f"both as JSON lines in {request.out}",
+        f"took {time.monotonic() - began:.0f} s",
     ):
         console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _working(title: str, console: Console) -> Generator[Callable[[str], None]]:
+    """A line that says what is done now, and for how long; it is gone afterwards."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda news: progress.update(task, description=news)
 
 
 def technique_named(name: str) -> Technique:
@@ -102,8 +119,14 @@ def _analysed(
 
 
 def _summary(technique: Technique, config: Any, analysed: Sequence[NamedDocument]) -> Any:
-    data = next(doc["data"] for name, doc in reversed(analysed) if name == "event")
-    return decode(technique.engine(config).result_type, data, prefix=technique.name)
+    events = [doc["data"] for name, doc in analysed if name == "event"]
+    if not events:
+        raise DataError("the analysis gave no result; mend: look at the warnings, or say --debug")
+    kind = technique.engine(config).result_type
+    first, last = (decode(kind, data, prefix=technique.name) for data in (events[0], events[-1]))
+    if last.outcome in (Outcome.FAILED, Outcome.REJECTED):
+        raise DataError(f"the analysis {first.outcome}: {first.reason}; mend: report it with file and model")
+    return last
 
 
 def _frames(technique: Technique, documents: Sequence[NamedDocument]) -> list[Any]:

@@ -6,6 +6,9 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,7 @@ from rich.table import Table
 from skyloop.callbacks import techniques
 from skyloop.cli import _analyze, _demo, _replay, _simulate
 from skyloop.cli._model import ModelOptions
+from skyloop.cli._warnings import each_once
 from skyloop.errors import SkyloopError
 from skyloop.storage.curve_run import CurveOptions
 
@@ -71,15 +75,16 @@ def analyze(
         list[str] | None, typer.Option("--set", help="Another key of the model, 'scale=0.8:1.2'.")
     ] = None,
     fwhm: Annotated[bool, typer.Option(help="The resolution column is a full width, not a sigma.")] = False,
-    relative_resolution: Annotated[float, typer.Option(help="dq/q as full width, if not in the file.")] = 0,
-    relative_sigma: Annotated[float, typer.Option(help="Relative error of R, if not in the file.")] = 0,
+    relative_resolution: Annotated[float, typer.Option(help="dq/q as full width, not as in the file.")] = 0,
+    relative_sigma: Annotated[float, typer.Option(help="Relative error of R, not as in the file.")] = 0,
     q_min: Annotated[float, typer.Option(help="Lowest q to use [1/angstrom].")] = 0,
     q_max: Annotated[float, typer.Option(help="Highest q to use [1/angstrom].")] = math.inf,
+    dataset: Annotated[int, typer.Option(help="Which dataset of an .ort file, from 1.")] = 1,
     out: Out = Path("skyloop-results"),
 ) -> None:
     """Analyse a measured curve: parameters with uncertainties, chi2, a figure and an analysis run."""
     sample = ModelOptions(model, tuple(layer or ()), fronting, backing, tuple(set_ or ()))
-    reading = CurveOptions(fwhm, relative_resolution, relative_sigma, q_min, q_max)
+    reading = CurveOptions(fwhm, relative_resolution, relative_sigma, q_min, q_max, dataset)
     _analyze.analyze(_analyze.FileRequest(file, reading, out), technique, sample, Console())
 
 
@@ -90,14 +95,15 @@ def replay(
     ],
     technique: Technique = "reflectometry",
     model: Model = None,
+    keys: Annotated[Path | None, typer.Option(help="YAML file: what the data are called.")] = None,
     run: Annotated[str, typer.Option(help="One run: its uid or the beginning of it.")] = "",
     search: Annotated[list[str] | None, typer.Option(help="key=value in the start document.")] = None,
     verify: Annotated[bool, typer.Option(help="Recompute every recorded decision and compare.")] = False,
     out: Out = Path("skyloop-results"),
 ) -> None:
     """Analyse stored runs again with the code of the live analysis."""
-    request = _replay.Request(source, run, tuple(search or ()), verify)
-    _replay.replay(request, technique, model, out, Console())
+    request = _replay.Request(source, run, tuple(search or ()), verify, model, keys)
+    _replay.replay(request, technique, out, Console())
 
 
 @app.command()
@@ -123,19 +129,26 @@ def list_techniques() -> None:
 def main() -> None:
     """Entry point of the `skyloop` command."""
     words = sys.argv[1:]
-    if words and words[0] in ("analyze", "replay"):
-        # an analysis records whatever is raised in it and goes on; Ctrl-C is meant for the command
-        signal.signal(signal.SIGINT, _quit)
+    # an analysis records whatever is raised in it and goes on; Ctrl-C is meant for the command
+    before = signal.signal(signal.SIGINT, partial(_quit, words))
     try:
-        app([word for word in words if word != "--debug"])  # wherever it stands, it is of the command line
+        with nullcontext() if "--debug" in words else each_once(Console(stderr=True)):
+            # wherever it stands, it is of the command line
+            app([word for word in words if word != "--debug"])
     except SkyloopError as error:
         if "--debug" in words:
             raise
         # not wrapped: who pipes it, searches it or copies a path from it gets whole lines
         Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _quit(*_: object) -> None:
-    Console(stderr=True).show_cursor(show=True)
+def _quit(words: Sequence[str], *_: object) -> None:
+    console = Console(stderr=True)
+    console.show_cursor(show=True)
+    newline = "\n" if console.is_terminal else ""  # past what the spinner wrote
+    where = "" if "demo" in words[:1] else "; what is unfinished is in files that end in .part"
+    console.print(f"{newline}[bold red]skyloop:[/] stopped by Ctrl-C{where}", soft_wrap=True)
     os._exit(130)

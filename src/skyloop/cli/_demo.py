@@ -50,6 +50,16 @@ class Loop:
     """Uid of the analysis run."""
 
 
+@dataclass(frozen=True)
+class Uniform:
+    """The uniform scan that the plan is compared with."""
+
+    result: Result
+    """What it knows."""
+    beam_time: float
+    """Counting and moving [s]."""
+
+
 def demo(out: Path, seed: int, console: Console) -> None:
     """Measure, analyse, decide, store, read back, replay and compare; then a table and a figure.
 
@@ -70,10 +80,11 @@ def demo(out: Path, seed: int, console: Console) -> None:
             again = _replayed(raw)
             same = _same_results(stored, again)
             report = verify(raw, stored)
-        with _stage(console, "measuring the uniform scan that would know as much"):
-            uniform = _uniform_time(seed + 1)
-    _print_table(console, loop, uniform, points)
-    figure = _figure(raw, stored, out)
+        with _stage(console, "measuring a uniform scan that knows as much"):
+            uniform = _uniform(seed + 1)
+    result = _told(stored)
+    _print_table(console, loop, result, uniform, points)
+    figure = _figure(raw, stored, result, out)
     console.print(
         f"runs    catalog in {out / 'catalog'}: raw {raw_uid[:8]}, analysis {loop.analysis_uid[:8]}"
     )
@@ -89,13 +100,13 @@ def demo(out: Path, seed: int, console: Console) -> None:
 
 @contextmanager
 def _stage(console: Console, title: str) -> Generator[Callable[[str, float], None]]:
-    title_column, note_column = TextColumn("{task.description:<52}"), TextColumn("{task.fields[note]}")
-    columns = (title_column, BarColumn(24), TimeElapsedColumn(), note_column)
+    # together less than the 80 columns of a terminal
+    columns = (TextColumn("{task.description:<48}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, note="")
+        task = progress.add_task(title, total=None)
 
         def tell(note: str, done: float) -> None:
-            progress.update(task, note=note, total=1.0, completed=done)
+            progress.update(task, description=f"{title}: {note}", total=1.0, completed=done)
 
         yield tell
         progress.update(task, total=1.0, completed=1.0)
@@ -103,7 +114,7 @@ def _stage(console: Console, title: str) -> Generator[Callable[[str, float], Non
 
 def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop:
     devices = beamline(seed)
-    engine: Any = RunEngine({}, call_returns_result=True)
+    engine: Any = RunEngine({}, call_returns_result=True, context_managers=[])  # Ctrl-C ends, not pauses
     store = Sink(TiledSink(client))
     uids: list[str] = []
     with reflectometry(model()) as analysis:
@@ -116,7 +127,6 @@ def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop
             [devices.detector],
             devices.q,
             analysis=analysis,
-            target_sigma=_TARGET_SIGMA,
             move_overhead=_MOVE_OVERHEAD,
             move_per_unit=_MOVE_PER_UNIT,
             timeout=30.0,
@@ -133,13 +143,14 @@ def _progress_of(tell: Callable[[str, float], None]) -> Callable[[str, dict[str,
     first: list[float] = []
 
     def show(name: str, doc: dict[str, Any]) -> None:
-        if name != "event" or np.isnan(doc["data"]["reflectometry_target_sigma"]):
-            return
-        value, sigma = (doc["data"][f"reflectometry_{n}"] for n in ("target", "target_sigma"))
+        data = doc.get("data", {})
+        if "raw_seq_num" not in data or np.isnan(data["reflectometry_target_sigma"]):
+            return  # of no point, or without a result of its own
+        value, sigma = (data[f"reflectometry_{n}"] for n in ("target", "target_sigma"))
         first.append(sigma)
         way = np.log(first[0] / _TARGET_SIGMA)
         done = 1.0 if way <= 0 else float(np.clip(1 - np.log(sigma / _TARGET_SIGMA) / way, 0, 1))
-        tell(f"point {len(first)}: {number(value, sigma)} Å", done)
+        tell(f"point {data['raw_seq_num']}, {number(value, sigma)} Å", done)
 
     return show
 
@@ -156,8 +167,8 @@ def _same_results(stored: Documents, again: Documents) -> bool:
     return digest(stored).hexdigest() == digest(again).hexdigest()
 
 
-def _uniform_time(seed: int) -> float:
-    """Beam time of the fastest uniform scan (count times in steps of 1.25) that reaches the target."""
+def _uniform(seed: int) -> Uniform | None:
+    """The fastest uniform scan (count times in steps of 1.25) that reaches the target; None if none does."""
     devices, engine = beamline(seed), Engine(model())
     q = np.linspace(_SCAN["start"], _SCAN["stop"], int(_SCAN["num"]))
     moves = _MOVE_OVERHEAD * len(q) + _MOVE_PER_UNIT * (q[-1] - q[0])
@@ -167,32 +178,51 @@ def _uniform_time(seed: int) -> float:
         columns = zip(*((t.counts, t.exposure, t.q_sigma) for t in taken), strict=True)
         _, result = engine.step(engine.start(seed), [Frame.counted(q, *map(list, columns))])
         if result.target_sigma <= _TARGET_SIGMA and result.confirmed:
-            return float(moves + count_time * len(q))
-    return float("nan")
+            return Uniform(result, float(moves + count_time * len(q)))
+    return None
 
 
-def _print_table(console: Console, loop: Loop, uniform: float, points: int) -> None:
+def _told(stored: Documents) -> Result:
+    """What table and figure show: the summary if it is confirmed, else the plan's last result."""
+    *earlier, summary = _results(stored)
+    return summary if summary.confirmed or not earlier else earlier[-1]
+
+
+def _results(stored: Documents) -> list[Result]:
+    """Every result of an analysis run; the summary is the last."""
+    events = [doc["data"] for name, doc in stored if name == "event"]
+    return [decode(Result, data, prefix=TECHNIQUE.name) for data in events]
+
+
+def _print_table(console: Console, loop: Loop, result: Result, uniform: Uniform | None, points: int) -> None:
     found = loop.found
     table = Table("", "film thickness", "beam time", "points")
     table.add_row("truth", f"{TRUTH[_TARGET]} Å", "", "")
-    table.add_row(
-        "adaptive plan",
-        f"{number(found['target'], found['target_sigma'])} Å",
-        f"{found['beam_time']:.0f} s",
-        str(points),
-    )
-    table.add_row("uniform scan", f"to ± {_TARGET_SIGMA} Å", f"{uniform:.0f} s", str(_SCAN["num"]))
+    table.add_row("adaptive plan", _thickness(result), f"{found['beam_time']:.0f} s", str(points))
+    if uniform is None:
+        table.add_row("uniform scan", "not measured", "not measured", "")
+    else:
+        seconds = f"{uniform.beam_time:.0f} s"
+        table.add_row("uniform scan", _thickness(uniform.result), seconds, str(_SCAN["num"]))
     console.print(table)
-    faster = uniform / found["beam_time"]
-    console.print(f"stopped with: {found['reason']}; {faster:.1f} times less beam time than the uniform scan")
+    console.print(f"stopped with: {found['reason']}; {_gain(found['beam_time'], uniform)}")
 
 
-def _figure(raw: Documents, stored: Documents, out: Path) -> Path:
+def _thickness(result: Result) -> str:
+    return f"{number(result.target, result.target_sigma)} Å"
+
+
+def _gain(beam_time: float, uniform: Uniform | None) -> str:
+    if uniform is None:
+        return f"no uniform scan that was tried knows the thickness to {_TARGET_SIGMA} Å"
+    return f"{uniform.beam_time / beam_time:.1f} times less beam time than the uniform scan"
+
+
+def _figure(raw: Documents, stored: Documents, result: Result, out: Path) -> Path:
     points = Points()
     found = [point for name, doc in raw for point in points.feed(name, doc)]
     frames = [frame for frame in map(frame_of, found) if frame is not None]
-    events = [doc["data"] for name, doc in stored if name == "event"]
-    results = [decode(Result, data, prefix=TECHNIQUE.name) for data in events]
     decisions = [point.data for point in found if point.stream == "decision"]
-    drawn = panels(frames, results[-1], history=results[:-1], decisions=decisions, config=model())
+    history = _results(stored)[:-1]
+    drawn = panels(frames, result, history=history, decisions=decisions, config=model())
     return save(draw(drawn), out / "loop.png")

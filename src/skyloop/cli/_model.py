@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ import yaml
 
 from skyloop.errors import ConfigError
 
-__all__ = ["ModelOptions", "model_file", "model_text"]
+__all__ = ["ModelOptions", "keys_file", "model_file", "model_text"]
+
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_OTHER_RANGE = re.compile(rf"[\[(]?{_NUMBER}(?:-|–|,|;|\.\.+){_NUMBER}[\])]?")
+"""A range as people write it elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,11 @@ def model_text(options: ModelOptions) -> str | Path:
     if options.file is not None:
         _refuse_both(options)
         return model_file(options.file)
+    if options.layers and not options.backing:
+        raise ConfigError(
+            "--layer without --backing, the medium below the last layer; "
+            "mend: add --backing 'sld=2.07 roughness=0:10'"
+        )
     if not options.backing:
         raise ConfigError(
             "no sample model; mend: --model sample.yaml, or --layer 'film thickness=10:800 sld=0:10 "
@@ -78,6 +88,23 @@ def model_file(path: Path) -> Path:
     return path
 
 
+def keys_file(path: Path) -> dict[str, Any]:
+    """What a YAML file says that the data are called, such as `counts: pilatus`, one key per line.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else.
+    """
+    try:
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--keys: {path} cannot be read ({error}); mend: give a YAML file") from error
+    if not isinstance(keys, dict):
+        raise ConfigError(
+            f"--keys: {path} holds no `key: value`; mend: one per line, such as counts: pilatus"
+        )
+    return keys
+
+
 def _refuse_both(options: ModelOptions) -> None:
     given = {"--layer": options.layers, "--backing": options.backing, "--set": options.rest}
     both = [name for name, value in given.items() if value]
@@ -100,6 +127,8 @@ def _pair(word: str, option: str) -> tuple[str, Any]:
     key, _, value = word.partition("=")
     if not value:
         raise ConfigError(f"{option}: found '{word}'; mend: key=number or key=low:high")
+    if pair := _OTHER_RANGE.fullmatch(value):
+        raise ConfigError(f"{option}: found '{word}'; mend: write the range as {key}={pair[1]}:{pair[2]}")
     return key, _value(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +56,9 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
     if scan.plan not in PLANS:
         raise ConfigError(f"--plan: found '{scan.plan}'; mend: one of {', '.join(PLANS)}")
     devices = beamline(scan.seed)
-    engine: Any = RunEngine({}, call_returns_result=True)
+    engine: Any = RunEngine({}, call_returns_result=True, context_managers=[])  # Ctrl-C ends, not pauses
     store = Sink(JsonlWriter(out))
+    summary: dict[str, Any] = {}  # the last event of an analysis, which `replay` shows too
     with (
         console.status(f"measuring with {scan.plan} ...") as status,
         reflectometry(model(), options=Options(executor="thread")) as analysis,
@@ -67,15 +67,16 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
         engine.subscribe(analysis)
         analysis.subscribe(store)
         analysis.subscribe(newest(TECHNIQUE, status.update))
+        analysis.subscribe(lambda name, doc: summary.update(doc["data"]) if name == "event" else None)
         found = engine(_plan(scan, devices, analysis)).plan_result
     store.close()
     if store.failed:
         raise StorageError(store.last_failure)
-    _print(found, out, console)
+    _print(found, summary, out, console)
 
 
-def _print(found: Mapping[str, Any], out: Path, console: Console) -> None:
-    known = (math.nan if found[name] is None else found[name] for name in ("target", "target_sigma"))
+def _print(found: Mapping[str, Any], summary: Mapping[str, Any], out: Path, console: Console) -> None:
+    known = (summary[f"{TECHNIQUE.name}_{name}"] for name in ("target", "target_sigma"))
     console.print(f"film thickness {number(*known)} Å; truth {TRUTH['film.thickness']:g} Å")
     console.print(
         f"{found['points']} points, {found['decisions']} decisions, {found['beam_time']:.0f} s of beam time; "
@@ -91,7 +92,7 @@ def _print(found: Mapping[str, Any], out: Path, console: Console) -> None:
 
 def _plan(scan: Scan, devices: Any, analysis: Any) -> Any:
     name, options = PLANS[scan.plan]
-    common: dict[str, Any] = {"analysis": analysis, "target_sigma": 0.5, **_MOVES, **options}
+    common: dict[str, Any] = {"analysis": analysis, **_MOVES, **options}
     if name == "stop_when_known":
         positions = [float(q) for q in np.linspace(_START, _STOP, scan.points)]
         return stop_when_known([devices.detector], devices.q, positions, count_time=_COUNT_TIME, **common)

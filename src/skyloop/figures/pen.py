@@ -20,7 +20,9 @@ __all__ = ["draw", "number", "save", "unit_text"]
 
 # Okabe and Ito: told apart by eyes that confuse red and green, and in print
 _BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-_POINTS, _LINES = "#333333", (_ORANGE, _BLUE, _GREEN, _PINK)
+_POINTS, _BARS, _LINES = "#333333", "#999999", (_ORANGE, _BLUE, _GREEN, _PINK)
+_MANY = 200
+"""Beyond so many points each is drawn small, so that lines stay visible among them."""
 _UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "1e-6/angstrom^2": "10⁻⁶ Å⁻²", "count": "counts"}
 _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 _TEXT_SIZE, _TEXT_WIDTH, _LOG_ROWS = 8.0, 48, 12
@@ -30,11 +32,11 @@ _PLAIN = 5
 """Powers of ten that are written out."""
 
 
-def draw(panels: Sequence[Panel]) -> Figure:
+def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """A figure with one row per plot and the tables beside them.
 
-    A plot whose only course is a single value is left out: the tables hold it. The figure belongs to no
-    window and no global state; `save` writes it.
+    A plot whose only course is a single value is left out: the tables hold it. Plots over the same abscissa
+    have the same limits. The figure belongs to no window and no global state; `save` writes it.
     """
     plots = [p for p in panels if isinstance(p, Plot) and _has_a_course(p)]
     tables = [p for p in panels if not isinstance(p, Plot)]
@@ -42,10 +44,15 @@ def draw(panels: Sequence[Panel]) -> Figure:
     figure = Figure(figsize=(11.0 if tables else 7.5, 1.0 + 2.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows, 2 if tables else 1, width_ratios=[2.2, 1.0] if tables else None)
+    over: dict[Axis, Axes] = {}
     for row, plot in enumerate(plots):
-        _draw_plot(figure.add_subplot(grid[row, 0]), plot)
+        axes = figure.add_subplot(grid[row, 0], sharex=over.get(plot.x))
+        over.setdefault(plot.x, axes)
+        _draw_plot(axes, plot)
     if tables:
         _draw_tables(figure.add_subplot(grid[:, 1]), tables)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
     return figure
 
 
@@ -145,9 +152,9 @@ def _keep_to_the_values(axes: Axes, plot: Plot) -> None:
 
 def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
     if curve.y_sigma.size:
-        axes.errorbar(
-            curve.x, curve.y, curve.y_sigma, fmt=".", ms=4, lw=0.8, color=_POINTS, zorder=2, label=curve.label
-        )
+        size = 4.0 if curve.x.size <= _MANY else 2.0
+        style: dict[str, Any] = {"color": _POINTS, "ecolor": _BARS, "elinewidth": size / 5, "zorder": 2}
+        axes.errorbar(curve.x, curve.y, curve.y_sigma, fmt=".", ms=size, label=curve.label, **style)
     else:
         axes.plot(curve.x, curve.y, lw=1.4, zorder=3, color=next(colours), label=curve.label)
 
@@ -182,7 +189,7 @@ def _lines_of(table: Facts | Log) -> list[str]:
     if isinstance(table, Log):
         return [table.title, *_in_columns([table.columns, *table.rows[-_LOG_ROWS:]])]
     verdict = [f"outcome: {table.outcome}", *_wrapped(table.reason)]
-    return [table.title, *(_line_of(fact) for fact in table.rows), *verdict]
+    return [table.title, *(line for fact in table.rows for line in _lines_of_fact(fact)), *verdict]
 
 
 def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -191,8 +198,9 @@ def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _line_of(fact: Fact) -> str:
-    return f"{fact.name:<18} {number(fact.value, fact.sigma)} {unit_text(fact.unit)}".rstrip()
+def _lines_of_fact(fact: Fact) -> list[str]:
+    line = f"{fact.name:<18} {number(fact.value, fact.sigma)} {unit_text(fact.unit)}".rstrip()
+    return [line, f"{'':<18} {fact.note}"] if fact.note else [line]
 
 
 def _wrapped(text: str) -> list[str]:

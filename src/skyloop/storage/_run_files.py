@@ -24,6 +24,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
     ".msgpack": read_packed,
 }
 FILE_KINDS = tuple(_READERS)
+_UNFINISHED = {".part": read_jsonl}
 
 
 def runs_of_files(paths: Iterable[Path]) -> Iterator[StoredRun]:
@@ -33,7 +34,7 @@ def runs_of_files(paths: Iterable[Path]) -> Iterator[StoredRun]:
         DataError: a file is of no known kind or damaged.
     """
     for path in paths:
-        reader = _READERS.get(path.suffix)
+        reader = (_READERS | _UNFINISHED).get(path.suffix)
         if reader is None:
             raise DataError(
                 f"{path} is of no kind that holds runs; "

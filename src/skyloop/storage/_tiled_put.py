@@ -67,6 +67,7 @@ class Writing:
         self._rewritten = 0
 
     def add(self, name: str, doc: dict[str, Any]) -> None:
+        """Write a document, unless it came before; after a failure, all of them once more."""
         new = self._once.is_new(name, doc)
         if new:
             self._spool.seek(0, SEEK_END)
@@ -77,6 +78,7 @@ class Writing:
             self._write(iter([(name, doc)]))
 
     def close(self) -> None:
+        """Drop the temporary file."""
         self._spool.close()
 
     def _write_again(self) -> None:
@@ -151,6 +153,11 @@ class Comparing:
         self._digest = RunDigest()
 
     def add(self, name: str, doc: dict[str, Any]) -> None:
+        """Take a document; the stop compares.
+
+        Raises:
+            StorageError: the catalog holds this run with other content.
+        """
         if self._once.is_new(name, doc):
             self._digest.add(name, doc)
         if name == "stop":

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloop.errors import DataError
-from skyloop.quantities import quantities
-from skyloop.storage.curves import Curve, read_curve
+from skyloop.quantities import FloatArray, quantities
+from skyloop.storage.curves import Curve, orso_datasets, read_curve
 
 __all__ = ["CurveOptions", "curve_run"]
 
@@ -27,41 +27,78 @@ class CurveOptions:
     fwhm: bool = False
     """The resolution column of a plain text file is a full width at half maximum, not one sigma."""
     relative_resolution: float = 0.0
-    """Resolution dq/q as full width at half maximum, for a file without a resolution column."""
+    """Resolution dq/q as full width at half maximum; above 0 it stands in place of that in the file."""
     relative_sigma: float = 0.0
-    """Relative standard deviation of the reflectivity, for a file without that column."""
+    """Relative standard deviation of the reflectivity; above 0 it stands in place of that in the file."""
     q_min: float = 0.0
     """Lowest q to use [1/angstrom]."""
     q_max: float = float("inf")
     """Highest q to use [1/angstrom]."""
+    dataset: int = 1
+    """Which dataset of an ORSO file, from 1."""
 
 
-def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[str, Any]]], str]:
-    """Documents of a raw run that holds the curve of a file in one event, and what was left out.
+def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]:
+    """Documents of a raw run that holds the curve of a file in one event, and notes on it, one line each.
 
-    The uid follows from the content of the file and the options, so the same file gives the same run.
+    The notes say what was left out and what was assumed. The uid follows from the content of the file and
+    the options, so the same file gives the same run.
 
     Raises:
         DataError: the file cannot be read, or lacks what the options do not supply.
     """
-    curve = _plausible(path, _completed(read_curve(path, fwhm=options.fwhm), path, options))
+    stored = read_curve(path, dataset=options.dataset, fwhm=options.fwhm)
+    curve = _plausible(path, _completed(stored, path, options))
     chosen, left_out = _chosen(curve, options)
     if not len(chosen):
-        raise DataError(f"{path}: no point can be used: {left_out}; mend: check columns and q_min, q_max")
-    return _documents(path, chosen, options), left_out
+        told = " and ".join(left_out)
+        raise DataError(f"{path}: no point can be used: {told}; mend: check columns and q_min, q_max")
+    notes = _of_file(stored, options, orso_datasets(path)) + [f"left out: {what}" for what in left_out]
+    return _documents(path, chosen, options), (*notes, *_assumed(stored, chosen, options))
+
+
+def _of_file(stored: Curve, options: CurveOptions, datasets: int) -> list[str]:
+    """Which of its datasets is analysed, and what was said of the file and has no meaning there."""
+    notes: list[str] = []
+    if datasets > 1:
+        notes.append(
+            f"this file holds {datasets} datasets: number {options.dataset} is analysed; "
+            "--dataset chooses another"
+        )
+    if options.fwhm and datasets:
+        notes.append("--fwhm changes nothing: an ORSO file says itself what its resolution is")
+    elif options.fwhm and not stored.q_sigma.any():
+        notes.append("--fwhm changes nothing: this file has no resolution")
+    return notes
 
 
 def _completed(curve: Curve, path: Path, options: CurveOptions) -> Curve:
-    if np.isnan(curve.reflectivity_sigma).all():
-        if not options.relative_sigma > 0:
-            raise DataError(
-                f"{path}: has no column with the error of the reflectivity; "
-                "mend: --relative-sigma 0.05, or another honest relative error"
-            )
+    if options.relative_sigma > 0:
         curve = replace(curve, reflectivity_sigma=options.relative_sigma * np.abs(curve.reflectivity))
+    elif np.isnan(curve.reflectivity_sigma).all():
+        raise DataError(
+            f"{path}: has no column with the error of the reflectivity; "
+            "mend: --relative-sigma 0.05, or another honest relative error"
+        )
     if options.relative_resolution > 0:
         curve = replace(curve, q_sigma=curve.q * options.relative_resolution / _FWHM)
     return curve
+
+
+def _assumed(stored: Curve, chosen: Curve, options: CurveOptions) -> list[str]:
+    """What the numbers rest on that the file does not say."""
+    notes: list[str] = []
+    if options.relative_sigma > 0:
+        had_none = bool(np.isnan(stored.reflectivity_sigma).all())
+        instead = "no uncertainty in this file" if had_none else "uncertainty of the file not used"
+        notes.append(f"{instead}: taken as {100 * options.relative_sigma:g} % of R")
+    has_resolution = bool(stored.q_sigma.any())
+    if options.relative_resolution > 0:
+        instead = "resolution of the file not used" if has_resolution else "no resolution in this file"
+        notes.append(f"{instead}: dq/q taken as {100 * options.relative_resolution:g} % (full width)")
+    elif not chosen.q_sigma.any():
+        notes.append("no resolution in this file: taken as 0")
+    return notes
 
 
 def _plausible(path: Path, curve: Curve) -> Curve:
@@ -74,19 +111,36 @@ def _plausible(path: Path, curve: Curve) -> Curve:
     return curve
 
 
-def _chosen(curve: Curve, options: CurveOptions) -> tuple[Curve, str]:
-    inside = (curve.q >= options.q_min) & (curve.q <= options.q_max)
-    usable = (
-        (curve.q > 0)
-        & np.isfinite(curve.reflectivity)
-        & (curve.reflectivity_sigma > 0)
-        & np.isfinite(curve.reflectivity_sigma)
-        & np.isfinite(curve.q_sigma)
-    )
-    outside, unusable = int((~inside).sum()), int((inside & ~usable).sum())
-    notes = [f"{outside} points outside the range of q"] if outside else []
-    notes += [f"{unusable} points without a positive q, a number or a positive error"] if unusable else []
-    return _masked(curve, inside & usable), " and ".join(notes)
+def _chosen(curve: Curve, options: CurveOptions) -> tuple[Curve, list[str]]:
+    """The points that can be used, each once, and how many were left out for what reason."""
+    columns = np.column_stack([getattr(curve, f.name) for f in fields(Curve)])
+    faults = {
+        "with NaN or infinity": ~np.isfinite(columns).all(axis=1),
+        "without a positive q": ~(curve.q > 0),
+        "outside the range of q": ~((curve.q >= options.q_min) & (curve.q <= options.q_max)),
+        "without a positive error": ~(curve.reflectivity_sigma > 0),
+        "with a negative resolution": curve.q_sigma < 0,
+    }
+    usable, left_out = np.ones(len(curve), dtype=np.bool_), list[str]()
+    for what, wrong in faults.items():
+        left_out += _counted(int((usable & wrong).sum()), f"point{{s}} {what}")
+        usable &= ~wrong
+    once = _once(columns, usable)
+    left_out += _counted(int((usable & ~once).sum()), "row{s} identical to an earlier one")
+    return _masked(curve, once), left_out
+
+
+def _counted(count: int, what: str) -> list[str]:
+    return [f"{count} {what.format(s='' if count == 1 else 's')}"] if count else []
+
+
+def _once(columns: FloatArray, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    # a point measured again scatters: rows that agree in every digit are one measurement, written twice
+    at = np.flatnonzero(usable)
+    _, first = np.unique(columns[at], axis=0, return_index=True)
+    once = np.zeros_like(usable)
+    once[at[first]] = True
+    return once
 
 
 def _masked(curve: Curve, mask: NDArray[np.bool_]) -> Curve:

@@ -17,7 +17,7 @@ from orsopy import fileio
 from skyloop.errors import DataError
 from skyloop.quantities import FloatArray, Quantity
 
-__all__ = ["Curve", "read_curve"]
+__all__ = ["Curve", "orso_datasets", "read_curve"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 _ORSO = "# # ORSO reflectivity data file"
@@ -43,24 +43,41 @@ class Curve:
         return len(self.q)
 
 
-def read_curve(path: str | Path, *, dataset: int = 0, fwhm: bool = False) -> Curve:
+def read_curve(path: str | Path, *, dataset: int = 1, fwhm: bool = False) -> Curve:
     """Read one curve: ORSO text, or 2 to 4 columns q, R, sigma of R, resolution in q.
 
     ORSO files say whether their resolution is a standard deviation or a full width at half maximum. Of
     plain columns it is taken as a standard deviation unless `fwhm` says otherwise. Lines with `#` and
-    words above the first numbers are skipped.
+    words above the first numbers are skipped. Datasets of an ORSO file count from 1; columns are one.
 
     Raises:
         DataError: names the file, the line where there is one, and the mend.
     """
-    path = Path(path)
+    path, text = Path(path), _text(Path(path))
+    stored = _orso(path, text) if text.startswith(_ORSO) else None
+    count = 1 if stored is None else len(stored)
+    if not 1 <= dataset <= count:
+        raise DataError(f"{path}: holds {count} datasets, not number {dataset}; mend: --dataset 1 to {count}")
+    if stored is None:
+        return _from_columns(path, text, _FWHM if fwhm else 1.0)
+    return _from_orso(path, stored[dataset - 1])
+
+
+def orso_datasets(path: Path) -> int:
+    """How many datasets an ORSO file holds; 0 for any other text.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    text = _text(path)
+    return len(_orso(path, text)) if text.startswith(_ORSO) else 0
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); mend: give a text file") from error
-    if text.startswith(_ORSO):
-        return _from_orso(path, text, dataset)
-    return _from_columns(path, text, _FWHM if fwhm else 1.0)
 
 
 def _from_columns(path: Path, text: str, width: float) -> Curve:
@@ -94,16 +111,16 @@ def _numbers(line: str) -> list[float] | None:
         return None
 
 
-def _from_orso(path: Path, text: str, dataset: int) -> Curve:
+def _orso(path: Path, text: str) -> list[fileio.OrsoDataset]:
     try:
-        datasets = fileio.load_orso(StringIO(text))
+        return fileio.load_orso(StringIO(text))
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not ORSO text ({error}); mend: correct its header") from error
-    if not 0 <= dataset < len(datasets):
-        raise DataError(f"{path}: has {len(datasets)} datasets, not number {dataset}; mend: count from 0")
-    described = datasets[dataset].info.columns
-    table = np.asarray(datasets[dataset].data)
-    columns: _Columns = {c.name: (c, table[:, i]) for i, c in enumerate(described)}
+
+
+def _from_orso(path: Path, stored: fileio.OrsoDataset) -> Curve:
+    table = np.asarray(stored.data)
+    columns: _Columns = {c.name: (c, table[:, i]) for i, c in enumerate(stored.info.columns)}
     if "Qz" not in columns or "R" not in columns:
         raise DataError(f"{path}: has columns {', '.join(columns)}; mend: Qz and R are needed")
     factor = _per_angstrom(path, columns["Qz"][0].unit)

@@ -4,14 +4,15 @@ A line is `{"name": "event", "doc": {...}}`. NaN and infinities are written as t
 `Infinity`, as Bluesky's writer does: Python reads them back exactly, and a `null` in their place would turn a
 number into nothing. A reader of strict JSON has to replace these words first.
 
-Lines go straight into `<uid>.jsonl`, whole and flushed, so that a running analysis can be watched and a
-process that dies loses nothing it had written. Only a run whose file is there already is written beside it,
-to `<uid>.jsonl.again`, and compared at its stop.
+Lines go into `<uid>.jsonl.part`, whole and flushed, so that a running analysis can be watched and a process
+that dies loses nothing it had written. At its stop the run gets its name, `<uid>.jsonl`, which only finished
+runs bear. Where one is there already, the two are compared.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from skyloop.storage.digest import digest
 
 __all__ = ["JsonlDocuments", "JsonlWriter", "json_line", "read_jsonl"]
 
+_PART = ".jsonl.part"
 _LONGEST_LINE = 256 * 1024 * 1024
 
 
@@ -46,8 +48,9 @@ def _plain(value: Any) -> Any:
 class JsonlWriter:
     """A callback that writes each run into its own file of a folder; runs may come interleaved.
 
-    Writing a run again is a success when its content is that of the file (see `digest`). A file without a
-    stop document is replaced when the run comes again as a whole.
+    Until its stop document comes, a run is in a file `<uid>.jsonl.part`. Writing a run again is a success
+    when its content is that of the file (see `digest`). What was never finished is replaced when the run
+    comes again.
 
     Raises:
         StorageError: the folder cannot be written, or the run is there with other content. The rest of that
@@ -64,7 +67,7 @@ class JsonlWriter:
             raise StorageError(f"cannot make the folder {folder}: {error}") from error
 
     def path(self, run: str) -> Path:
-        """The file of a run."""
+        """The file of a run, once the run has stopped."""
         return self._folder / f"{run}.jsonl"
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
@@ -109,33 +112,39 @@ class _Put:
     """One run on its way into its file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._again = path.exists()
-        self._target = path.with_suffix(".jsonl.again") if self._again else path
-        self._file: BinaryIO = self._target.open("wb")
+        self._path = path
+        self._part = path.with_suffix(_PART)
+        self._part.unlink(missing_ok=True)  # who still writes the old one must not write into this one
+        self._file: BinaryIO = self._part.open("xb")
 
     def add(self, name: str, doc: dict[str, Any]) -> None:
         self._file.write(json_line(name, doc))
         self._file.flush()
-        if name == "stop" and self._again:
+        if name == "stop":
             self._settle()
 
     def close(self) -> None:
         self._file.close()
 
     def _settle(self) -> None:
-        """Absorb a repetition; replace what was never finished; refuse what differs."""
+        """Give the run its name; absorb a repetition, replace the unfinished, refuse what differs."""
+        if not self._is_mine():
+            raise StorageError("another process writes this run too; mend: let one of them end first")
         self._file.close()
-        stored, again = digest(read_jsonl(self.path)), digest(read_jsonl(self._target))
-        if not stored.complete:
-            self._target.replace(self.path)
-            return
-        self._target.unlink()
-        if stored.hexdigest() != again.hexdigest():
-            raise StorageError(
-                "the file holds this run with other content; mend: keep both by writing to another folder, "
-                "or move the old file away"
-            )
+        if self._path.exists():
+            stored, again = digest(read_jsonl(self._path)), digest(read_jsonl(self._part))
+            if stored.complete:
+                self._part.unlink()
+                if stored.hexdigest() == again.hexdigest():
+                    return
+                raise StorageError(
+                    "the file holds this run with other content; mend: keep both by writing to another "
+                    "folder, or move the old file away"
+                )
+        self._part.replace(self._path)
+
+    def _is_mine(self) -> bool:
+        return self._part.exists() and os.path.samestat(os.fstat(self._file.fileno()), self._part.stat())
 
 
 def read_jsonl(path: Path, *, longest_line: int = _LONGEST_LINE, containing: bytes = b"") -> JsonlDocuments:

@@ -163,6 +163,11 @@ def _files(path: Path) -> Callable[[], Iterator[Run]]:
     paths = [path]
     if path.is_dir():
         paths = sorted(file for kind in FILE_KINDS for file in path.glob(f"*{kind}"))
+        if not paths and (unfinished := sorted(path.glob("*.part"))):
+            raise DataError(
+                f"{path} holds {len(unfinished)} unfinished and no finished runs; "
+                f"mend: give the file, {unfinished[0]}, to read what there is of it"
+            )
         if not paths:
             raise DataError(
                 f"{path} holds no run: neither {' nor '.join(FILE_KINDS)} files nor the catalog.db of an "

@@ -125,9 +125,8 @@ def _further(result: Result, config: Config | None) -> tuple[Fact, ...]:
     """What the target would be if the sample has a thin layer that the model lacks, when that was asked."""
     if np.isnan(result.further_layer_target):
         return ()
-    name = f"{_target_name(config)} with a layer more"
-    note = f"log likelihood {result.further_layer_gain:+.1f}"
-    return (Fact(name, result.further_layer_target, unit=_target_unit(config), note=note),)
+    target = Fact("target, a layer more", result.further_layer_target, unit=_target_unit(config))
+    return target, Fact("its log likelihood", result.further_layer_gain)
 
 
 def _log(decisions: Sequence[Mapping[str, Any]]) -> Log:

@@ -1,0 +1,82 @@
+"""Ctrl-C: one line, exit code 130, and nothing unfinished under the name of a finished run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import pytest
+from cli.conftest import MODEL, columns, write
+
+HANGING = """
+from skyloop.engines.reflectometry import Engine
+def hang(*_):
+    print("at work", flush=True)
+    while True:
+        pass
+Engine.{method} = hang
+"""
+
+
+def ended_by_ctrl_c(words: Sequence[object], prelude: str, is_due: Callable[[str], bool]) -> tuple[int, str]:
+    """Run a command, send it Ctrl-C after the line that is due, and give its exit code and its errors."""
+    code = f"{prelude}\nfrom skyloop.cli import main\nmain()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    too_long = Timer(100, process.kill)
+    too_long.start()
+    try:
+        assert process.stdout is not None
+        assert any(is_due(line) for line in process.stdout), process.communicate()[1]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    finally:
+        too_long.cancel()
+        process.kill()
+    return process.returncode, errors
+
+
+def one_line(errors: str) -> bool:
+    return errors.startswith("skyloop: stopped by Ctrl-C") and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["step", "finish"])
+def test_analyze_leaves_no_unfinished_analysis_under_a_final_name(method: str, tmp_path: Path):
+    curve = write(tmp_path / "curve.dat", columns(np.linspace(0.01, 0.2, 20)))
+    model, out = tmp_path / "model.yaml", tmp_path / "out"
+    model.write_text(MODEL)
+    words = ["analyze", curve, "-m", model, "-o", out]
+    code, errors = ended_by_ctrl_c(words, HANGING.format(method=method), lambda line: line == "at work\n")
+    assert code == 130
+    assert one_line(errors)
+    for file in out.glob("*.jsonl"):
+        assert '"name": "stop"' in file.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_a_simulated_measurement_ends_at_once(command: str, tmp_path: Path):
+    prelude = """
+from skyloop.sim.counting import Counting
+expose = Counting.expose
+def told(self, *args, **kwargs):
+    print("at work", flush=True)
+    return expose(self, *args, **kwargs)
+Counting.expose = told
+"""
+    words = [command, "--out", tmp_path / "out"]
+    code, errors = ended_by_ctrl_c(words, prelude, lambda line: line == "at work\n")
+    assert code == 130
+    assert one_line(errors)
+    assert not list((tmp_path / "out").glob("*.jsonl"))
