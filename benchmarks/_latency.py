@@ -140,7 +140,14 @@ def _pause() -> float:
     timer = threading.Timer(1.0, ask)
     timer.start()
     plan = stop_when_known(
-        [det], motor, [0.0, 1.0], analysis=analysis, target_sigma=1e-9, limits=[-5.0, 5.0], timeout=10.0
+        [det],
+        motor,
+        [0.0, 1.0],
+        analysis=analysis,
+        target_sigma=1e-9,
+        count_time=1e3,  # so that the plan is patient
+        limits=[-5.0, 5.0],
+        timeout=10.0,
     )
     with contextlib.suppress(RunEngineInterrupted):
         engine(plan)

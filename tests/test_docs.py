@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import pty
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -74,18 +76,34 @@ def test_code_that_is_marked_runs(name: str, code: str, tmp_path: Path):
     # the engine runs in a process of its own, and that process imports nothing from the script
     script.write_text(code, encoding="utf-8")
     places = [str(ROOT / "examples"), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    ended = subprocess.run(
-        [sys.executable, str(script)],
-        input="y\n" * 1000,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-        cwd=tmp_path,
-        capture_output=True,
+    code_of_end, said = at_a_terminal(script, os.environ | {"PYTHONPATH": os.pathsep.join(places)})
+    assert code_of_end == 0, f"{name}\n{said[-4000:]}"
+    assert "'target':" in said
+
+
+def at_a_terminal(script: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output of a script, with a person at its terminal who says yes to each question."""
+    person, terminal = pty.openpty()
+    said: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-u", str(script)],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=script.parent,
         text=True,
-        check=False,
-        timeout=100,
-    )
-    assert ended.returncode == 0, f"{name}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
-    assert "'target':" in ended.stdout
+    ) as process:
+        patience = threading.Timer(100, process.kill)
+        patience.start()
+        for line in process.stdout or ():
+            said.append(line)
+            if "[y: accept" in line:
+                os.write(person, b"y\n")
+        patience.cancel()
+    for end in (person, terminal):
+        os.close(end)
+    return process.returncode, "".join(said)
 
 
 # ---------------------------------------------------------------- links and names
@@ -204,7 +222,8 @@ def test_troubleshooting_tells_every_fault_rule_and_reason():
     from skyloop.plans import _guard, _settle, _watch
 
     page = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
-    words = {*_guard.PLAIN_RULES, _settle.REFUSED, _settle.REFUSED_AGAIN, _watch.LATE, _watch.LOST}
+    words = {*_guard.PLAIN_RULES, _settle.REFUSED, _settle.REFUSED_AGAIN, _settle.REFUSED_BEFORE}
+    words |= {_watch.LATE, _watch.LOST, _watch.SILENT, _watch.UNHEARD}
     source = Path(_guard.__file__).read_text(encoding="utf-8")
     words |= set(re.findall(r'Verdict\(\s*"(\w+)"', source))
     assert words <= set(QUOTED.findall(page))

@@ -27,12 +27,12 @@ themselves; do not edit it.
 
 Conventions: a number that is not known is NaN, an absent text is empty, a count that says nothing is 0.
 `x_sigma` is one standard deviation of `x`; that of a known parameter is 0. Arrays have a fixed shape and are
-padded with NaN. Uids of an analysis follow from the raw run, the engine and the configuration, so repeating
-it repeats them.
+padded with NaN. Uids of an analysis follow from the raw run, the engine, the configuration and the keys, so
+repeating it repeats them.
 """
 
 _START = {
-    "uid": "from raw run uid, technique, engine version, configuration and weights (uuid5)",
+    "uid": "from raw run uid, technique, engine version, configuration, keys and weights (uuid5)",
     "time": "when the analysis began [s]",
     "purpose": "`analysis`: by it, raw runs and analyses are told apart",
     "technique": "prefix of all data keys",
@@ -41,7 +41,8 @@ _START = {
     "plan_name": "`analysis:<technique>`",
     "plan_type": "`analysis`",
     "scan_id": "of the raw run",
-    "analysis": "engine, version, config, config_sha256, weights_sha256, device, software",
+    "analysis": "engine, version, config, config_sha256, keys (what the data are called), weights_sha256, "
+    "device, software",
     "tiled_specs": "`AnalysisRun`",
     "hints": "dimension of tables and plots: `raw_seq_num`",
 }
