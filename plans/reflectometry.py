@@ -50,8 +50,8 @@ def stop_when_known(
 ) -> MsgGenerator[dict[str, Any]]:
     """Measure a fixed scan, and end it early when the target of the analysis is known.
 
-    It ends when the uncertainty is small enough, an independent analysis from the prior agrees and the model
-    fits. Whatever happens to the analysis, the scan itself is measured as it stands.
+    It ends when the uncertainty is small enough, an independent analysis over the whole prior agrees and the
+    model fits. Whatever happens to the analysis, the scan itself is measured as it stands.
 
     Args:
         detectors: read at each point; a settable `count_time` of a detector is set.

@@ -23,6 +23,7 @@ from skyloop.quantities import FloatArray
 __all__ = ["Curves", "State", "infer", "update"]
 
 _DRAWS = 8192
+_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ class State:
     ensemble: Ensemble | None = None
     """Particles of the posterior."""
     n_inferred: int = 0
-    """Distinct abscissae when the posterior was last inferred from the prior."""
+    """Distinct abscissae when the posterior was last inferred over the whole prior."""
     n_checked: int = 0
     """Points when the posterior was last checked by an independent inference."""
     n_doubted: int = 0
@@ -58,6 +59,10 @@ class Curves:
     def of(cls, config: Config) -> Curves:
         """Curves of a sample model."""
         return cls(Parameters.of(config))
+
+    def points(self, theta: FloatArray) -> FloatArray:
+        """Points u [p, d] of parameter values, to 6 digits: the others depend on the thread count."""
+        return self.parameters.uniform(torch.from_numpy(theta)).round(decimals=_DECIMALS).numpy()
 
     def theta(self, u: FloatArray) -> FloatArray:
         """Parameter values [p, d] of points u [p, d], in their units."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skyloop.quantities import FloatArray
 
-__all__ = ["Choice", "Prediction", "choose", "expected_sigma_after", "information_gain"]
+__all__ = ["Choice", "Prediction", "choose", "information_gain"]
 
 _DIGITS = 6
 
@@ -70,10 +70,6 @@ class Choice:
     """Expected information on the target, in nat."""
     score: float
     """Gain per second of counting and moving."""
-    second_score: float
-    """Best score of any other candidate."""
-    sigma_after: float
-    """Standard deviation of the target that is expected afterwards."""
 
 
 def information_gain(
@@ -83,7 +79,8 @@ def information_gain(
 
     g = -1/2 ln(1 - rho^2 V / (V + 1/D)) with V the variance of the predicted reflectivity, rho its
     correlation with the target, and D = 1/n(E + rate t) - 1/n(E) the precision that a time t adds;
-    n(E) = R/E + f^2 R^2 is the noise of a reflectivity R known from the exposure E.
+    n(E) = R/E + f^2 R^2 is the noise of a reflectivity R known from the exposure E. A gain g lowers the
+    standard deviation of the target by a factor exp(-g).
 
     Args:
         prediction: arrays of the last result.
@@ -97,15 +94,6 @@ def information_gain(
     signal = prediction.prediction_sigma[:, None] ** 2 * added
     explained = prediction.target_correlation[:, None] ** 2 * signal / (signal + 1.0)
     return -0.5 * np.log1p(-explained)
-
-
-def expected_sigma_after(sigma: float, gain: float) -> float:
-    """Standard deviation of the target that is expected after a gain in nat.
-
-    >>> round(expected_sigma_after(2.0, np.log(2.0)), 12)
-    1.0
-    """
-    return float(sigma * np.exp(-gain))
 
 
 def choose(
@@ -140,7 +128,6 @@ def choose(
         score = np.where(allowed[:, None], score, -1.0)
     best = np.lexsort((cost.ravel(), -score.ravel()))[0]
     index, slot = np.unravel_index(best, score.shape)
-    others = np.delete(score, index, axis=0)
     return Choice(
         index=int(index),
         q=float(prediction.q_grid[index]),
@@ -148,8 +135,6 @@ def choose(
         move_time=float(moves[index]),
         gain=float(gain[index, slot]),
         score=float(score[index, slot]),
-        second_score=float(others.max(initial=0.0)),
-        sigma_after=expected_sigma_after(prediction.target_sigma, float(gain[index, slot])),
     )
 
 

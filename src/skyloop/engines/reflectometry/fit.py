@@ -80,11 +80,6 @@ class Fit:
     reason: str
     """What to care about; empty when it is ok."""
 
-    @property
-    def scaled_sigma(self) -> FloatArray:
-        """Standard deviations [p] as they are when the scatter about the model sets the error bars."""
-        return self.sigma * np.sqrt(self.chi2)
-
 
 def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: int = 0) -> Fit:
     """Fit all free parameters to a whole curve, bounded by their priors.

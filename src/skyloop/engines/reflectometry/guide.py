@@ -7,7 +7,6 @@ steps; from hills on the minima they reach it in a few. The hills only guide: th
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.fit import Fit
@@ -25,7 +24,6 @@ _LEAST_SHARE = 0.02
 _INFLATION = 1.5
 _PRIOR_PRECISION = 12.0
 _STEP = 1e-4
-_DECIMALS = 6
 
 
 def guided(curves: Curves, fit: Fit, data: Data, rng: np.random.Generator, *, size: int) -> Ensemble:
@@ -52,8 +50,7 @@ def _proposal(curves: Curves, fit: Fit, data: Data) -> Mixture:
     cost = np.array([mode.cost for mode in fit.modes])
     near = cost <= cost.min() + _HOPELESS
     theta = np.array([mode.theta for mode in fit.modes])[near]
-    # A centre needs no more digits, and none of those that depend on the thread count.
-    centre = curves.parameters.uniform(torch.from_numpy(theta)).round(decimals=_DECIMALS).numpy()
+    centre = curves.points(theta)
     root = np.stack([_root(curves, data, u) for u in centre])
     log_mass = np.log(np.einsum("kdd->kd", root)).sum(axis=1) - cost[near]
     mass = np.exp(log_mass - log_mass.max())

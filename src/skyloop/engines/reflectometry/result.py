@@ -77,7 +77,7 @@ class Result:
     other_mode_mass: float
     """Posterior probability of another value of the target, far from `target`."""
     confirmed: bool
-    """True when an independent inference from the prior was made and agrees, and the model fits."""
+    """True when an independent inference over the whole prior was made and agrees, and the model fits."""
     confirmation_z: float
     """Difference of the two inferences in standard deviations; NaN when none was made."""
     further_layer_gain: float

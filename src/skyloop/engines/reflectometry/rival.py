@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Config, Layer, Medium, Range, Repeat, Sample
 from skyloop.engines.reflectometry.fit import QUICK, fit_data
@@ -29,7 +27,6 @@ _THICKEST = 60.0
 _ROUGHEST = 10.0
 _BEYOND = 1.0
 """How far the scattering length density may be beyond those of the neighbours, in 1e-6/angstrom^2."""
-_DECIMALS = 6
 _GAIN_DECIMALS = 4
 
 
@@ -124,8 +121,7 @@ def _span(*ranges: Range) -> tuple[float, float]:
 def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
     found = fit_data(wider.config, data, key=key, search=QUICK)
     curves = Curves.of(wider.config)
-    # No digits that depend on the thread count.
-    u = curves.parameters.uniform(torch.from_numpy(found.theta[None])).round(decimals=_DECIMALS).numpy()
+    u = curves.points(found.theta[None])
     value = dict(zip(curves.parameters.names, curves.theta(u)[0].tolist(), strict=True))
     return Rival(
         gain=round(cost - found.cost, _GAIN_DECIMALS),
