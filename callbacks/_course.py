@@ -55,6 +55,10 @@ class Course:
     opened: bool = False
     frames_in: int = 0
     not_analysed: int = 0
+    last_reason: str = ""
+    """Why the last frame without an analysis has none."""
+    broke: bool = False
+    """Whether a frame has no analysis although its data were not at fault."""
     quarantined: int = 0
     failures: int = 0
     tripped: str = ""

@@ -49,9 +49,9 @@ class Faults:
     @property
     def told(self) -> tuple[str, ...]:
         """Each kind of fault so far, with its number."""
-        return tuple(
-            f"{f.reason} ({f.times} times)" if f.times > 1 else f.reason for f in self._in_all.values()
-        )
+        # a list first: the thread of the analysis may add one meanwhile
+        faults = list(self._in_all.values())
+        return tuple(f"{f.reason} ({f.times} times)" if f.times > 1 else f.reason for f in faults)
 
 
 def _kind(broken: Broken) -> _Kind:

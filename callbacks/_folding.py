@@ -51,7 +51,7 @@ class Folding:
             course.remove(item.spot)
         if replaced or isinstance(result.error, NoResultError):
             self._runner.forget(course.raw_uid)  # it may have folded some of what was taken out
-        self._after_failure(course, waiting, result)
+        self._after_failure(course, waiting, result, began)
 
     def _result_of(self, call: Callable[[str, Batches], Any], course: Course) -> Any:
         """What the runner gives, or `Broken`; also where it is nothing that a document can hold."""
@@ -59,7 +59,7 @@ class Folding:
         checked = None if isinstance(result, Broken) else guarded(self._outlet.check, result)
         return checked if isinstance(checked, Broken) else result
 
-    def _after_failure(self, course: Course, waiting: list[Waiting], broken: Broken) -> None:
+    def _after_failure(self, course: Course, waiting: list[Waiting], broken: Broken, began: float) -> None:
         if len(waiting) > 1:  # one bad frame must not take its neighbours with it
             for item in waiting:
                 self.fold(course, [item])
@@ -67,7 +67,7 @@ class Folding:
         course.failures += 1
         outcome = Outcome.TIMEOUT if isinstance(broken.error, DeadlineError) else Outcome.FAILED
         _log.warning("analysis of point %s %d: %s", *waiting[0].spot, broken.reason)
-        self._outlet.give_up(course, waiting, outcome, broken.reason)
+        self._outlet.give_up(course, waiting, outcome, broken.reason, began=began)
         if course.failures >= self._max_failures:
             course.tripped = f"the analysis is off after {course.failures} failures in a row: {broken.reason}"
 
@@ -76,7 +76,9 @@ class Folding:
         if course.tripped:
             return self._outlet.nothing(Outcome.FAILED, course.tripped)
         if not course.batches:
-            return self._outlet.nothing(Outcome.REJECTED, "no frame of this run could be analysed")
+            outcome = Outcome.FAILED if course.broke else Outcome.REJECTED
+            reason = f"no frame of this run could be analysed; the last one: {course.last_reason}"
+            return self._outlet.nothing(outcome, reason)
         result = self._result_of(self._runner.finish, course)
         if isinstance(result, Broken):
             outcome = Outcome.TIMEOUT if isinstance(result.error, DeadlineError) else Outcome.FAILED

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from skyloop.documents.external import Handler
 from skyloop.errors import ConfigError
@@ -19,7 +20,11 @@ _REASONS_KEPT = 1000  # a reason may name a uid, and a session lasts for months
 
 @dataclass(frozen=True)
 class Options:
-    """How an analyzer works, apart from what it computes."""
+    """How an analyzer works, apart from what it computes.
+
+    Raises:
+        ConfigError: the executor is none, or a limit is no number above 0.
+    """
 
     executor: Executor = "process"
     """`"process"` for a live scan; `"inline"` for replay and tests, where the caller may wait."""
@@ -40,6 +45,19 @@ class Options:
         known = get_args(Executor)
         if self.executor not in known:
             raise ConfigError(f"executor '{self.executor}' is not known; mend: use one of {', '.join(known)}")
+        for name in ("deadline", "time_to_live"):
+            if not _is_positive(getattr(self, name)):
+                raise ConfigError(f"{name}: found {getattr(self, name)!r:.40}; mend: give seconds above 0")
+        if not _is_count(self.max_failures):
+            raise ConfigError(f"max_failures: found {self.max_failures!r:.40}; mend: a whole number above 0")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 @dataclass

@@ -15,7 +15,10 @@ from skyloop.documents.schema import encode
 from skyloop.errors import Outcome
 from skyloop.quantities import blank
 
-__all__ = ["NoResultError", "Outlet"]
+__all__ = ["MEASURED_AGAIN", "NoResultError", "Outlet"]
+
+MEASURED_AGAIN = "the point was measured again"
+"""Why a frame is superseded whose point has a newer one."""
 
 
 class NoResultError(TypeError):
@@ -64,23 +67,33 @@ class Outlet:
         """The result where there is no analysis."""
         return blank(self.schema.result_type, self.schema.sizes, outcome=outcome, reason=reason)
 
-    def give_up(self, course: Course, waiting: list[Waiting], outcome: Outcome, reason: str) -> None:
-        """Publish for each of some frames that it has no analysis."""
+    def give_up(
+        self,
+        course: Course,
+        waiting: list[Waiting],
+        outcome: Outcome,
+        reason: str,
+        *,
+        began: float | None = None,
+    ) -> None:
+        """Publish for each of some frames that it has no analysis; `began`: when the engine was asked."""
+        now = time.monotonic()
+        began = now if began is None else began
         for item in waiting:
-            self.emit(course, item, self.nothing(outcome, reason))
+            self._emit(course, item, self.nothing(outcome, reason), began, now - began)
 
     def emit_batch(self, course: Course, waiting: list[Waiting], result: Any, began: float) -> None:
         """Publish the result of frames that were folded in one step: the last one carries it."""
         seconds = time.monotonic() - began
         *earlier, last = waiting
+        newest = {item.spot: item for item in waiting}
+        together = f"folded together with {last.spot[0]} {last.spot[1]}"
         for item in earlier:
-            reason = f"folded together with {last.spot[0]} {last.spot[1]}"
-            self.emit(course, item, self.nothing(Outcome.SUPERSEDED, reason), began, seconds)
-        self.emit(course, last, result, began, seconds)
+            reason = together if newest[item.spot] is item else MEASURED_AGAIN
+            self._emit(course, item, self.nothing(Outcome.SUPERSEDED, reason), began, seconds)
+        self._emit(course, last, result, began, seconds)
 
-    def emit(
-        self, course: Course, item: Waiting, result: Any, began: float = 0.0, seconds: float = 0.0
-    ) -> None:
+    def _emit(self, course: Course, item: Waiting, result: Any, began: float, seconds: float) -> None:
         """Publish the result of one frame."""
         self._open(course)
         stream, number = item.spot
@@ -96,6 +109,8 @@ class Outlet:
         if result.outcome in (Outcome.REJECTED, Outcome.FAILED, Outcome.TIMEOUT):
             self.counts.failures += 1
             course.not_analysed += 1
+            course.last_reason = result.reason
+            course.broke |= result.outcome != Outcome.REJECTED
 
     def _open(self, course: Course) -> None:
         # only now: a run without a frame of this technique leaves no empty analysis behind
@@ -114,7 +129,7 @@ class Outlet:
         )
         self._publish(summary)
         self._publish(course.run.stop(exit_status, reason))
-        self.counts.results += 1
+        self._count(course, result)
 
     def forget(self, course: Course) -> None:
         """Cancel what plans still wait for, and drop what is known of the points of a run."""

@@ -14,7 +14,7 @@ from skyloop.callbacks._faults import Faults
 from skyloop.callbacks._folding import Folding
 from skyloop.callbacks._newest import Newest
 from skyloop.callbacks._options import Options
-from skyloop.callbacks._outlet import Outlet
+from skyloop.callbacks._outlet import MEASURED_AGAIN, Outlet
 from skyloop.callbacks._technique import Technique
 from skyloop.documents.frames import Missing, Point, Points, Wanted
 from skyloop.documents.gate import Gate, Quarantined
@@ -138,8 +138,7 @@ class Pipeline:
                 outcome, reason = Outcome.FAILED, frame.reason
                 self._no_frames.note(frame, course.raw_uid)
             self._leave_out(course, spot)
-            nothing = self._outlet.nothing(outcome, reason)
-            self._outlet.emit(course, Waiting(spot, point.time, None, arrived), nothing)
+            self._outlet.give_up(course, [Waiting(spot, point.time, None, arrived)], outcome, reason)
             return
         course.waiting.append(Waiting(spot, point.time, frame, arrived))
 
@@ -147,7 +146,7 @@ class Pipeline:
         """Drop what was measured at a spot before: the newest counts, also where it is no frame."""
         older = [w for w in course.waiting if w.spot == spot]
         course.waiting = [w for w in course.waiting if w.spot != spot]
-        self._outlet.give_up(course, older, Outcome.SUPERSEDED, "the point was measured again")
+        self._outlet.give_up(course, older, Outcome.SUPERSEDED, MEASURED_AGAIN)
         if spot in course.frames:
             course.remove(spot)
             self._runner.forget(course.raw_uid)
@@ -203,7 +202,7 @@ class Pipeline:
         course.frames_in += 1
         self._leave_out(course, (missing.stream, missing.seq_num))
         item = Waiting((missing.stream, missing.seq_num), math.nan, None, time.monotonic())
-        self._outlet.emit(course, item, self._outlet.nothing(Outcome.FAILED, missing.reason))
+        self._outlet.give_up(course, [item], Outcome.FAILED, missing.reason)
 
     def _conclude(self, course: Course, exit_status: str, reason: str) -> None:
         result = self._folding.final(course)

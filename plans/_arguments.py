@@ -1,6 +1,7 @@
 """What a queue server does not check: arguments of plans, before anything moves."""
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any, get_args
 
 from bluesky.protocols import Movable, Readable
@@ -10,6 +11,7 @@ from skyloop.errors import ConfigError
 from skyloop.plans._approval import ApprovalGate, gate_named
 from skyloop.plans._course import Mode
 from skyloop.plans._numbers import is_finite, shown
+from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = [
     "finite",
@@ -21,6 +23,7 @@ __all__ = [
     "positive",
     "target_sigma_of",
     "told",
+    "whole",
 ]
 
 
@@ -118,7 +121,9 @@ def finite(values: Any, what: str) -> tuple[float, ...]:
     Raises:
         ConfigError: it is none, or empty.
     """
-    given = [] if isinstance(values, str) else list(values)
+    given = [] if isinstance(values, str) else guarded(list[Any], values)
+    if isinstance(given, Broken):
+        raise ConfigError(f"{what}: found {shown(values)}; mend: give a list of finite numbers")
     numbers = [float(value) for value in given if is_finite(value)]
     if not given or len(numbers) < len(given):
         raise ConfigError(f"{what}: found {shown(values)}; mend: give finite numbers")
@@ -134,6 +139,18 @@ def positive(value: Any, what: str) -> float:
     if not is_finite(value) or value <= 0:
         raise ConfigError(f"{what}: found {shown(value)}; mend: give a number above 0")
     return float(value)
+
+
+def whole(value: Any, what: str, least: int) -> int:
+    """A whole number that an integer of 64 bits holds.
+
+    Raises:
+        ConfigError: it is none, or below `least`.
+    """
+    number = guarded(index, value)
+    if isinstance(value, bool) or isinstance(number, Broken) or not least <= number < 2**63:
+        raise ConfigError(f"{what}: found {shown(value)}; mend: give a whole number from {least} to 2^63 - 1")
+    return number
 
 
 def pair(values: Any, what: str) -> tuple[float, float]:

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     """The model does not describe the data: the fixed scan was measured instead."""
     ANALYSIS_LOST = "analysis_lost"
     """The analysis was late, wrong or gone: the fixed scan was measured instead."""
+    POLICY_FAILED = "policy_failed"
+    """The policy could not choose: the fixed scan was measured instead."""
     GUARD = "guard"
     """No point was left that the guard accepts."""
     OPERATOR = "operator"

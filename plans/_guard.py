@@ -12,7 +12,7 @@ from skyloop.plans._course import Action, Limits, Pace, Situation
 from skyloop.plans._numbers import is_finite, shown
 from skyloop.runtime.guarded import Broken, guarded
 
-__all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "attenuator_first", "within"]
+__all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "within"]
 
 Rule = Callable[[Action, Situation], str]
 """An extra rule: why a point is refused, or empty."""
@@ -57,7 +57,8 @@ class Guard:
 
     The rules in their order: finite numbers; the user's limits; the device's limits, which are unknown
     where low >= high (then the user must give limits); the device's own `check_value`; extra rules. A device
-    or a rule that raises refuses the point.
+    or a rule that raises refuses the point. A device whose check is a coroutine, as in ophyd-async, checks
+    itself when it is set, and what it refuses then ends the run.
     """
 
     axis: Any
@@ -146,9 +147,11 @@ def _affordable(limits: Limits, pace: Pace, action: Action, situation: Situation
 
 def _device_check(device: Any, value: float) -> Verdict:
     check = getattr(device, "check_value", None)
-    if check is None or inspect.iscoroutinefunction(check):
+    if check is None:
         return ACCEPTED
-    said = guarded(check, value)
+    said: Any = guarded(check, value)
+    if inspect.iscoroutine(said):
+        said.close()  # nothing here can wait for it: the device checks itself when it is set
     if isinstance(said, Broken):  # whatever a device raises here, it says no
         return Verdict("device", f"{_name(device)} refuses {value:g}: {said.error}")
     return ACCEPTED
@@ -177,18 +180,6 @@ def _limits_of(axis: Any) -> tuple[float, float]:
 
 def _name(device: Any) -> str:
     return getattr(device, "name", repr(device))
-
-
-def attenuator_first(below: float, is_in: Callable[[], bool]) -> Rule:
-    """A rule: positions below a limit, where the beam is strong, need the attenuator in."""
-
-    def attenuator(action: Action, situation: Situation) -> str:
-        del situation
-        if action.position >= below or is_in():
-            return ""
-        return f"position {action.position:g} is below {below:g} and the attenuator is out"
-
-    return attenuator
 
 
 class Guarded:

@@ -137,47 +137,55 @@ def settle(course: Course, situation: Situation, asked: Asked, facts: Facts) -> 
         return Settled("human", None, Reason.OPERATOR)
     detour = _detour(course, asked, facts)
     if detour is not None:
-        return _follow(course, situation, *detour)
+        return _follow(course, situation, detour)
     if isinstance(asked.choice, Stop):
         return Settled("policy", None, asked.choice.reason)
     return Settled("policy", asked.proposal.action if asked.proposal else None, "")
 
 
-def _detour(course: Course, asked: Asked, facts: Facts) -> tuple[str, str] | None:
-    """Who sends the measurement along the fixed scan, and why; None if nobody does."""
+@dataclass(frozen=True, slots=True)
+class _Detour:
+    """What sends the measurement along the fixed scan."""
+
+    source: str
+    """Who."""
+    reason: str
+    """Why."""
+    end: Reason = Reason.SCAN_COMPLETE
+    """Why it ends where nothing of the scan is left."""
+
+
+def _detour(course: Course, asked: Asked, facts: Facts) -> _Detour | None:
+    """What sends the measurement along the fixed scan; None if nothing does."""
     if facts.fault == REFUSED:
-        return "guard", REFUSED
+        return _Detour("guard", REFUSED, Reason.GUARD)
     if facts.fault:
-        return "fallback", UNHEARD if facts.fault == SILENT else facts.fault
+        reason = UNHEARD if facts.fault == SILENT else facts.fault
+        return _Detour("fallback", reason, Reason.ANALYSIS_LOST)
     if asked.error:
-        return "fallback", "broken policy"
+        return _Detour("fallback", "broken policy", Reason.POLICY_FAILED)
     if isinstance(asked.choice, Continue):
-        return "fallback" if asked.choice.reason else "plan", asked.choice.reason
+        return _left_to_the_scan(asked.choice.reason)
     if course.mode in ("shadow", "advise"):
-        return "plan", course.mode
+        return _Detour("plan", course.mode)
     if not facts.verdict.accepted:
-        return "guard", facts.verdict.rule
+        return _Detour("guard", facts.verdict.rule, Reason.GUARD)
     if course.mode == "confirm" and facts.answer != "accept":
-        return "fallback" if facts.answer == "expired" else "human", facts.answer
+        return _Detour("fallback" if facts.answer == "expired" else "human", facts.answer)
     return None
 
 
-def _follow(course: Course, situation: Situation, source: str, reason: str) -> Settled:
+def _left_to_the_scan(reason: str) -> _Detour:
+    end = Reason.MODEL_MISFIT if reason == Reason.MODEL_MISFIT else Reason.SCAN_COMPLETE
+    return _Detour("fallback" if reason else "plan", reason, end)
+
+
+def _follow(course: Course, situation: Situation, detour: _Detour) -> Settled:
     left = course.left(situation)
     if not left:
-        return Settled(source, None, _end(source, reason))
+        return Settled(detour.source, None, detour.end)
     for action in left:
         if within(course.limits, course.pace, action, situation).accepted:
-            return Settled(source, action, reason)
+            return Settled(detour.source, action, detour.reason)
     refusal = within(course.limits, course.pace, left[0], situation)
     return Settled("guard", None, Reason.BUDGET if refusal.rule in _BUDGETS else Reason.GUARD)
-
-
-def _end(source: str, reason: str) -> Reason:
-    if reason == Reason.MODEL_MISFIT:
-        return Reason.MODEL_MISFIT
-    if source == "guard":
-        return Reason.GUARD
-    if source == "fallback" and reason not in ("", "expired"):
-        return Reason.ANALYSIS_LOST
-    return Reason.SCAN_COMPLETE

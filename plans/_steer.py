@@ -61,11 +61,10 @@ def steer(
     course, settings = steering.course, tuple(instrument.count_times)
     guard = Guard(instrument.axis, course.limits, course.pace, steering.rules, settings)
     _check_course(guard, course)
-    uid = ""
     loop: _Loop | None = None
 
     def inner() -> MsgGenerator[None]:
-        nonlocal uid, loop
+        nonlocal loop
         uid = yield from bps.open_run(_metadata(instrument, steering, md))
         loop = _Loop(instrument, steering, guard, uid)
         yield from bpp.contingency_wrapper(loop.run(), except_plan=loop.interrupted, else_plan=bps.close_run)

@@ -9,7 +9,7 @@ from typing import Any
 
 import skyloop.plans
 from skyloop.documents.schema import decode
-from skyloop.errors import DataError
+from skyloop.errors import DataError, DocumentError
 from skyloop.plans._course import Action, Course, Policy, Reason, Situation
 from skyloop.plans._decision import STREAM, DecisionRecord, decision_uid
 from skyloop.plans._guard import ACCEPTED, PLAIN_RULES, Verdict, within
@@ -28,6 +28,11 @@ from skyloop.plans._watch import STREAM as POINTS
 from skyloop.plans._words import point
 
 __all__ = ["Difference", "Policies", "VerifyReport", "verify"]
+
+_READBACK = 0.01
+"""Share of the range of a scan that a readback may be away from its setpoint: more is another point."""
+_ROUNDING = 1e-6
+"""Share of the largest position that it may be away besides: devices tell what a float of 32 bits holds."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,22 @@ def verify(
         policies: of the technique; found by its name in the start document if not given.
 
     Raises:
-        DataError: the run is not adaptive, or its policy is not known in this version.
+        DataError: the run is not adaptive, its policy is not known in this version, or it is damaged.
     """
+    try:
+        return _verified(raw_documents, analysis_documents, policies)
+    except (DocumentError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"the stored run is damaged or not complete ({type(error).__name__}: {error}); "
+            "mend: verify another copy of it, from the store that it was written to first"
+        ) from error
+
+
+def _verified(
+    raw_documents: Iterable[NamedDocument],
+    analysis_documents: Iterable[NamedDocument],
+    policies: Policies | None,
+) -> VerifyReport:
     raw, analysis = Stored.read(raw_documents), Stored.read(analysis_documents)
     told = raw.start.get("adaptive")
     if told is None:
@@ -243,8 +262,8 @@ class _Check:
             return
         position, decided = data[axis], self._measured[seq_num - 1].position
         positions = [action.position for action in (*self._course.fixed, *self._measured)]
-        # a readback is never the setpoint exactly, but it is not somewhere else
-        if abs(position - decided) > 0.01 * (max(positions) - min(positions)):
+        allowed = _READBACK * (max(positions) - min(positions)) + _ROUNDING * max(map(abs, positions))
+        if not abs(position - decided) <= allowed:
             yield Difference(0, f"{axis} of point {seq_num}", repr(position), repr(decided))
 
 

@@ -19,6 +19,7 @@ from skyloop.plans._arguments import (
     positive,
     target_sigma_of,
     told,
+    whole,
 )
 from skyloop.plans._course import Action, Course, Limits, Pace
 from skyloop.plans._reflectometry_policies import GainPerSecond, StopWhenKnown
@@ -191,7 +192,7 @@ def adaptive_reflectivity(
             dose=None if max_dose is None else positive(max_dose, "max_dose"),
         ),
         pace=pace,
-        seed=_seed(seed),
+        seed=whole(seed, "seed", 0),
     )
     steering = Steering(
         policy=policy,
@@ -206,10 +207,8 @@ def adaptive_reflectivity(
 
 def _even(start: float, stop: float, num: int, count_time: float) -> tuple[Action, ...]:
     low, high = pair([start, stop], "start and stop")
-    if num < 2:
-        raise ConfigError(f"num: found {num}; mend: at least 2 points")
-    seconds = positive(count_time, "count_time")
-    return tuple(Action(float(place), seconds) for place in np.linspace(low, high, num))
+    points, seconds = whole(num, "num", 2), positive(count_time, "count_time")
+    return tuple(Action(float(place), seconds) for place in np.linspace(low, high, points))
 
 
 def _check_explored(fixed: tuple[Action, ...], grid: Mapping[str, Any]) -> None:
@@ -247,9 +246,3 @@ def _share(value: float, what: str) -> float:
     if not 0 <= share <= 1:
         raise ConfigError(f"{what}: found {value}; mend: a share from 0 to 1")
     return share
-
-
-def _seed(seed: int) -> int:
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"seed: found {seed}; mend: a whole number from 0 to 2^63 - 1")
-    return seed

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
+import faulty
 import numpy as np
 import pytest
 import toy
@@ -288,3 +290,55 @@ def test_a_sink_that_raises_stops_nothing(analysis: Analyzer) -> None:
 def test_an_unknown_executor_is_refused_with_the_mend() -> None:
     with pytest.raises(ConfigError, match="inline, thread, process"):
         Options(executor="gpu")  # type: ignore[arg-type]
+
+
+def test_a_run_whose_only_frame_hung_blames_the_analysis_and_not_the_data() -> None:
+    with analyzer("process", deadline=0.5) as analysis:
+        record = play(analysis, toy.raw_run([toy.HANGS]))
+        assert analysis.health.failures == 2
+    (last,) = record.of("summary")
+    assert last.outcome is Outcome.FAILED
+    assert last.reason.endswith("could be analysed; the last one: the analysis took longer than 0.5 s")
+    event = next(doc["data"] for name, doc in record.docs if name == "event")
+    assert event["compute_seconds"] >= 0.5
+    assert event["queue_seconds"] > 0
+
+
+def test_a_run_of_data_that_are_no_frame_blames_the_data() -> None:
+    with analyzer() as analysis:
+        record = play(analysis, toy.raw_run(["word"]))
+    (last,) = record.of("summary")
+    assert last.outcome is Outcome.REJECTED
+    assert "the last one: x is 'word', not a number" in last.reason
+
+
+def test_a_point_repeated_within_one_batch_is_not_folded_together_with_itself() -> None:
+    technique, engine = faulty.gated()
+    with Analyzer(technique, toy.Config(), Options(executor="thread")) as analysis:
+        record = Record()
+        analysis.subscribe(record)
+        docs = toy.raw_run([1.0, 9.0])
+        docs.insert(4, ("event", toy.event("raw-1", 2, 3.0, emission="b")))
+        for item in docs[:3]:
+            analysis(*item)
+        assert engine.entered.wait(30)
+        for item in docs[3:]:
+            analysis(*item)
+        engine.gate.set()
+        assert analysis.flush(30)
+    again = record.of("primary")[1]
+    assert (again.outcome, again.reason) == (Outcome.SUPERSEDED, "the point was measured again")
+    assert record.of("summary")[0].mean == 2.0
+
+
+@pytest.mark.parametrize("name", ["deadline", "time_to_live"])
+@pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, "60"])
+def test_a_limit_that_is_no_time_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: found {value!r}; mend: give seconds above 0"):
+        Options(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "3"])
+def test_a_number_of_failures_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^max_failures: found {value!r}; mend: a whole number above 0"):
+        Options(max_failures=value)

@@ -365,7 +365,7 @@ def test_a_technique_that_is_none_is_named(skyloop: Command, curve: Path, model:
 def test_a_curve_without_errors_asks_for_them(skyloop: Command, model: Path, tmp_path: Path):
     rows = columns(np.linspace(0.01, 0.2, 20))[:, :2]
     two = write(tmp_path / "two.dat", rows)
-    assert "mend: --relative-sigma 0.05" in skyloop("analyze", two, "-m", model).error
+    assert "mend: give relative_sigma, such as 0.05" in skyloop("analyze", two, "-m", model).error
     said = skyloop("analyze", two, "-m", model, "--relative-sigma", "0.05", "-o", tmp_path / "o")
     assert said.code == 0
 

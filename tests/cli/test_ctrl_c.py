@@ -12,7 +12,9 @@ from threading import Timer
 
 import numpy as np
 import pytest
-from cli.conftest import MODEL, columns, write
+from cli.conftest import MODEL, Command, columns, write
+
+from skyloop.cli import _demo, _simulate
 
 HANGING = """
 from skyloop.engines.reflectometry import Engine
@@ -80,3 +82,22 @@ Counting.expose = told
     assert code == 130
     assert one_line(errors)
     assert not list((tmp_path / "out").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("words", [("demo",), ("--debug", "demo"), ("demo", "--debug")])
+def test_files_that_end_in_part_are_spoken_of_where_there_are_some(
+    skyloop: Command, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    def ctrl_c(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(_demo, "demo", ctrl_c)
+    monkeypatch.setattr(_simulate, "simulate", ctrl_c)
+    said = skyloop(*words)
+    assert (said.code, said.err) == (130, "skyloop: stopped by Ctrl-C\n")
+    said = skyloop(*(word.replace("demo", "simulate") for word in words))
+    assert said.err == "skyloop: stopped by Ctrl-C; what is unfinished is in files that end in .part\n"

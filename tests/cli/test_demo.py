@@ -35,13 +35,18 @@ def table(shown: Result, uniform: _demo.Uniform | None) -> str:
     return screen.getvalue()
 
 
-@pytest.mark.parametrize(("confirmed", "told"), [(True, 272.0), (False, 271.0)])
-def test_a_confirmed_summary_has_the_last_word(confirmed: bool, told: float):
-    documents = stored(result(270.0), result(271.0), result(272.0, confirmed=confirmed))
-    assert _demo._told(documents).target == told
+def test_a_summary_that_is_not_confirmed_is_shown_and_told():
+    unsure = replace(result(272.0, confirmed=False), reason="two answers [each]")
+    told = "not confirmed by a second inference over the whole prior: two answers [each]"
+    assert "272.00 ± 0.50 Å" in table(unsure, None)
+    assert told in table(unsure, None).splitlines()
+    assert "not confirmed" not in table(result(272.0), None)
 
 
-def test_the_figure_shows_the_result_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_the_summary_has_the_last_word_in_the_figure(
+    confirmed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shown: list[Any] = []
 
     def panels(_: object, final: Result, *, history: list[Result], **more: Any) -> tuple[()]:
@@ -49,10 +54,11 @@ def test_the_figure_shows_the_result_of_the_table(tmp_path: Path, monkeypatch: p
         return ()
 
     monkeypatch.setattr(_demo, "panels", panels)
-    documents = stored(result(270.0), result(271.0), result(272.0, confirmed=False))
-    _demo._figure([], documents, _demo._told(documents), tmp_path)
-    assert shown == [271.0, [270.0, 271.0]]
-    assert "271.00 ± 0.50 Å" in table(_demo._told(documents), None)
+    documents = stored(result(270.0), result(271.0), result(272.0, confirmed=confirmed))
+    last = _demo._last_word(documents)
+    _demo._figure([], documents, last, tmp_path)
+    assert shown == [272.0, [270.0, 271.0]]
+    assert "272.00 ± 0.50 Å" in table(last, None)
 
 
 def test_the_uniform_scan_is_shown_as_it_was_measured():

@@ -15,6 +15,7 @@ from skyloop import cli
 from skyloop.callbacks import techniques
 from skyloop.callbacks.reflectometry import Keys
 from skyloop.cli._beamline import MODEL as BEAMLINE
+from skyloop.engines.reflectometry.config import Config, load
 from skyloop.storage.jsonl import read_jsonl
 from skyloop.storage.packed import pack
 
@@ -392,6 +393,27 @@ def test_stored_keys_that_cannot_be_used_are_told(skyloop: Command, two: Path, t
     said = skyloop("replay", two, "-o", tmp_path / "o")
     assert re.search(r"left out: run \w{8}: its stored keys cannot be used: keys: found 'spin'", said.out)
     assert re.search(r"mend: --run \w{8} --keys keys.yaml", said.out)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_configuration_that_counts_as_false_is_one(
+    skyloop: Command, copy: Path, tmp_path: Path, given: bool, monkeypatch: pytest.MonkeyPatch
+):
+    class Bare(Config):
+        def __len__(self) -> int:
+            return 0
+
+    def load_bare(text: str | Path) -> Bare:
+        config = load(text)
+        return Bare(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Config)})
+
+    (tmp_path / "model.yaml").write_text(BEAMLINE + "particles: 100\n")
+    technique = dataclasses.replace(techniques()["reflectometry"], load=load_bare)
+    monkeypatch.setattr("skyloop.cli._replay.technique_named", lambda _: technique)
+    said = skyloop("replay", copy, *(["-m", tmp_path / "model.yaml"] if given else []), "-o", tmp_path / "o")
+    assert said.code == 0, said.err
+    assert "left out" not in said.out
+    assert len(analyses(tmp_path / "o")) == 1
 
 
 # ---------------------------------------------------------------- what a user gets wrong

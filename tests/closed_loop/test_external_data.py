@@ -130,7 +130,7 @@ def test_without_allowed_roots_each_frame_fails_and_says_how_to_allow_it(
     assert run.spots() == [1, 2]
     assert set(run.outcomes().values()) == {"failed"}
     assert all("mend: allowed_roots" in reason for reason in run.reasons().values())
-    assert run.final().outcome == "rejected"
+    assert run.final().outcome == "failed"
     assert run.stream("summary")[0]["data"]["not_analysed"] == 2
 
 

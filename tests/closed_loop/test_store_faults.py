@@ -131,7 +131,7 @@ def test_a_store_that_never_comes_back_is_reported_at_the_end(
         assert engine(analysis, sink)(count([1.0, 2.0])).exit_status == "success"
         assert analysis.flush(30)
     assert not sink.close(0.1)
-    sink._thread.join(30)
+    sink._delivery.thread.join(30)
     assert sink.failed == 5
     caplog.clear()
     sink.close(0.1)
@@ -185,7 +185,7 @@ def test_a_tiled_server_that_goes_down_in_mid_run_costs_neither_scan_nor_analysi
     stored = [name for name, _ in read_jsonl(tmp_path / "runs" / f"{run.start['uid']}.jsonl")]
     assert stored == heard.names()
     assert not sink.close(0.2)
-    sink._thread.join(60)
+    sink._delivery.thread.join(60)
     assert sink.failed > 0
     analysis.close(1.0)
     tiled.close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import math
+import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +18,7 @@ from ophyd.utils import LimitError, ReadOnlyError
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
-from skyloop.plans._guard import Guard, Guarded, attenuator_first, within
+from skyloop.plans._guard import Guard, Guarded, within
 
 NOWHERE = Situation(measured=(), spent=0.0, seed=0)
 
@@ -132,13 +134,37 @@ def test_nobody_widens_the_limits_of_a_guard() -> None:
         guard.limits = Limits()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_low_positions_need_the_attenuator() -> None:
+def test_a_rule_of_the_users_own_is_asked_each_time() -> None:
     state = {"in": False}
-    guard = Guard(Axis(), Limits(), Pace(), (attenuator_first(0.02, lambda: state["in"]),))
+
+    def attenuator(action: Action, situation: Situation) -> str:
+        return "" if action.position >= 0.02 or state["in"] else "the attenuator is out"
+
+    guard = Guard(Axis(), Limits(), Pace(), (attenuator,))
     assert guard.check(Action(0.01, 1), NOWHERE).rule == "attenuator"
     assert guard.check(Action(0.03, 1), NOWHERE).accepted
     state["in"] = True
     assert guard.check(Action(0.01, 1), NOWHERE).accepted
+
+
+class Async(Axis):
+    """Checks itself in a coroutine, as devices of ophyd-async do."""
+
+    async def _check(self, value: float) -> None:
+        raise ValueError(f"{value} is too far")
+
+    def check_value(self, value: float, **_: Any) -> Any:
+        return self._check(value)
+
+
+def test_a_check_that_is_a_coroutine_is_left_to_the_device_which_needs_limits() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert rule(Limits(), Action(1, 1), axis=Async()) == ""
+        assert rule(Limits(position=(0, 2)), Action(1, 1), axis=Async(None)) == ""  # pyright: ignore[reportArgumentType]
+        gc.collect()
+    assert told == []
+    assert rule(Limits(), Action(1, 1), axis=Async(None)) == "device_limits_unknown"  # pyright: ignore[reportArgumentType]
 
 
 def test_a_refused_set_never_reaches_the_device() -> None:

@@ -401,7 +401,19 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (stop_when_known, {"limits": [1.0, 0.0]}, "limits"),
     (stop_when_known, {"limits": [0.0]}, "limits"),
     (stop_when_known, {"move_overhead": -1.0}, "move_overhead"),
-    (adaptive_reflectivity, {"num": 1}, "num"),
+    *(
+        (stop_when_known, {name: 5}, f"{name}: found 5; mend: give a list of finite numbers")
+        for name in ("positions", "limits")
+    ),
+    (adaptive_reflectivity, {"count_times": 5}, "count_times: found 5; mend: give a list of finite numbers"),
+    *(
+        (adaptive_reflectivity, {"num": value}, f"^num: found {value!r}; mend: give a whole number from 2 to")
+        for value in (1, "10", 10.5, True, None)
+    ),
+    *(
+        (adaptive_reflectivity, {"seed": value}, f"^seed: found {value!r}; mend: give a whole number from 0")
+        for value in ("1", 1.5, True, 2**63)
+    ),
     (adaptive_reflectivity, {"stop": 0.0}, "start and stop"),
     (adaptive_reflectivity, {"count_times": [30.0, 40.0]}, "count_times"),
     (adaptive_reflectivity, {"budget": 0.0}, "budget"),

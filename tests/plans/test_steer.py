@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from bluesky.utils import RunEngineInterrupted
 from event_model import DocumentNames, schema_validators
@@ -23,7 +24,7 @@ from fake_analysis import (
     thread,
 )
 
-from skyloop.errors import ConfigError, Outcome, RefusedError
+from skyloop.errors import ConfigError, DataError, Outcome, RefusedError
 from skyloop.plans._approval import ApprovalGate
 from skyloop.plans._course import (
     Action,
@@ -256,6 +257,40 @@ def test_a_policy_that_returns_no_choice_costs_no_point(junk: Any) -> None:
     bench.run(Scripted(lambda _, __: junk))
     assert bench.analysis.positions() == POSITIONS
     assert set(bench.column("choice")) == {"broken"}
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Raises, or has no point to propose."""
+
+    name: ClassVar[str] = "undecided"
+    version: ClassVar[str] = "1"
+    technique: ClassVar[str] = "fake"
+
+    reason: str
+
+    def __call__(self, results: Sequence[FakeResult], situation: Situation, /) -> Choice:
+        if not self.reason:
+            raise ZeroDivisionError("a bug")
+        return Continue(self.reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [
+        ("", "policy_failed"),
+        ("no exposure is known", "scan_complete"),
+        ("model_misfit", "model_misfit"),
+    ],
+)
+def test_an_analysis_that_was_there_is_not_called_lost(reason: str, end: str) -> None:
+    bench = Bench()
+    result = bench.run(Undecided(reason))
+    assert bench.analysis.positions() == POSITIONS
+    assert result["reason"] == end
+    assert set(bench.column("reason")[:-1]) == {reason or "broken policy"}
+    assert set(bench.column("choice_reason")) == {reason or "ZeroDivisionError: a bug"}
+    assert bench.verify(Policies(FakeResult, (Undecided,))).verified
 
 
 BAD = [
@@ -705,6 +740,51 @@ def test_a_point_that_was_removed_or_moved_is_found() -> None:
     last = bench.analysis.events("primary")[-1]
     bench.analysis.raw = [pair for pair in bench.analysis.raw if pair[1] is not last]
     assert "points" in {d.field for d in bench.verify().differences}
+
+
+def without(key: str) -> Callable[[Bench], None]:
+    def damage(bench: Bench) -> None:
+        for _, doc in (*bench.analysis.raw, *bench.analysis.documents):
+            for part in (doc, doc.get("data", {}), doc.get("adaptive", {})):
+                part.pop(key, None)
+
+    return damage
+
+
+def without_descriptors(bench: Bench) -> None:
+    bench.analysis.raw = [pair for pair in bench.analysis.raw if pair[0] != "descriptor"]
+
+
+def with_other_parameters(bench: Bench) -> None:
+    bench.analysis.raw[0][1]["adaptive"]["parameters"] = {"colour": 3}
+
+
+KEYS = [
+    *("policy", "technique", "fixed", "limits", "axis", "uid", "seq_num", "data", "raw_stream"),
+    *("fake_target", "decision_fault", "descriptor"),
+]
+
+
+@pytest.mark.parametrize("damage", [*map(without, KEYS), without_descriptors, with_other_parameters])
+def test_a_damaged_run_is_one_readable_error(damage: Callable[[Bench], None]) -> None:
+    bench = Bench()
+    bench.run(Wander(points=3))
+    damage(bench)
+    with pytest.raises(DataError, match=r"^the stored run is damaged or not complete \(.*; mend: "):
+        bench.verify()
+
+
+def test_a_scan_at_one_position_may_be_read_back_with_rounding_and_not_elsewhere() -> None:
+    bench = Bench()
+    bench.run(Undecided("stays"), fixed=(Action(0.1, 1.0),) * 3)
+    policies = Policies(FakeResult, (Undecided,))
+    point = bench.analysis.events("primary")[1]["data"]
+    point["x"] = float(np.float32(0.1))
+    assert point["x"] != 0.1
+    assert bench.verify(policies).verified
+    for elsewhere in (0.101, math.nan):
+        point["x"] = elsewhere
+        assert [d.field for d in bench.verify(policies).differences] == ["x of point 2"]
 
 
 def test_after_an_excursion_the_fixed_scan_fits_into_the_beam_time_that_is_left() -> None:

@@ -180,7 +180,7 @@ def test_a_callback_that_cannot_be_closed_says_so_and_loses_nothing(caplog: pyte
 def test_a_sink_that_nobody_holds_delivers_what_waits_and_ends() -> None:
     store = Store()
     sink = Sink(store)
-    thread = sink._thread
+    thread = sink._delivery.thread
     for n in range(1000):
         sink("event", {"n": n})
     del sink
@@ -229,5 +229,5 @@ def test_a_busy_sink_tells_at_its_closing_what_it_did_not_take(
     assert "3 documents did not reach a sink" in caplog.text
     assert "still busy" in caplog.text
     go.set()
-    sink._thread.join(60)
-    assert not sink._thread.is_alive()
+    sink._delivery.thread.join(60)
+    assert not sink._delivery.thread.is_alive()

@@ -100,7 +100,7 @@ def test_what_is_wrong_is_told_with_file_and_mend(tmp_path: Path, text: str, tol
 def test_an_unknown_unit_or_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Qz is in furlong"):
         read_curve(orso(tmp_path / "a.ort", TABLE, unit="furlong"))
-    with pytest.raises(DataError, match="1 datasets, not number 3; mend: --dataset 1 to 1"):
+    with pytest.raises(DataError, match=r"not number 3; mend: give a dataset from 1 to 1 \(--dataset\)"):
         read_curve(orso(tmp_path / "b.ort", TABLE), dataset=3)
     for number in (0, 2):
         with pytest.raises(DataError, match=f"1 datasets, not number {number}"):
@@ -113,7 +113,7 @@ def test_of_several_datasets_one_is_analysed_and_the_others_are_told(tmp_path: P
         documents, notes = curve_run(path, CurveOptions(dataset=number))
         (event,) = (doc for name, doc in documents if name == "event")
         np.testing.assert_allclose(event["data"]["q"], number * TABLE[:2, 0], rtol=1e-12)
-        told = f"this file holds 2 datasets: number {number} is analysed; --dataset chooses another"
+        told = f"this file holds 2 datasets: number {number} is analysed; dataset chooses another (--dataset)"
         assert notes == (told,)
     assert curve_run(path, CurveOptions())[0][0] != curve_run(path, CurveOptions(dataset=2))[0][0]
     assert curve_run(orso(tmp_path / "b.ort", TABLE[:2]), CurveOptions())[1] == ()
@@ -121,10 +121,45 @@ def test_of_several_datasets_one_is_analysed_and_the_others_are_told(tmp_path: P
 
 def test_a_width_that_means_nothing_is_told(tmp_path: Path) -> None:
     fwhm, plain = CurveOptions(fwhm=True), columns(tmp_path / "a.dat", TABLE[:2, :3])
-    assert "--fwhm changes nothing: this file has no resolution" in curve_run(plain, fwhm)[1]
+    assert "fwhm (--fwhm) changes nothing: this file has no resolution" in curve_run(plain, fwhm)[1]
     notes = curve_run(orso(tmp_path / "a.ort", TABLE[:2]), fwhm)[1]
-    assert notes == ("--fwhm changes nothing: an ORSO file says itself what its resolution is",)
+    assert notes == ("fwhm (--fwhm) changes nothing: an ORSO file says itself what its resolution is",)
     assert curve_run(columns(tmp_path / "b.dat", TABLE[:2]), fwhm)[1] == ()
+
+
+def test_a_missing_error_asks_for_it_by_its_name_in_python_and_on_the_command_line(tmp_path: Path) -> None:
+    told = r"mend: give relative_sigma, such as 0.05 .* \(--relative-sigma\)"
+    with pytest.raises(DataError, match=told):
+        curve_run(columns(tmp_path / "a.dat", TABLE[:, :2]), CurveOptions())
+
+
+def uid_of(path: Path, options: CurveOptions) -> str:
+    return curve_run(path, options)[0][0][1]["uid"]
+
+
+def test_equal_options_give_the_same_run_however_they_are_written(tmp_path: Path) -> None:
+    path = columns(tmp_path / "a.dat", TABLE[:2])
+    plain = uid_of(path, CurveOptions())
+    for low in (0, -0.0, np.float64(0.0)):
+        assert uid_of(path, CurveOptions(q_min=low)) == plain
+    assert uid_of(path, CurveOptions(q_max=1)) == uid_of(path, CurveOptions(q_max=1.0)) != plain
+    assert uid_of(path, CurveOptions(fwhm=True)) != plain
+
+
+def test_a_file_is_read_and_understood_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, done = orso(tmp_path / "a.ort", TABLE[:2], 2 * TABLE[:2]), list[str]()
+    load, read = fileio.load_orso, Path.read_bytes
+    monkeypatch.setattr(fileio, "load_orso", lambda text: done.append("understood") or load(text))
+    monkeypatch.setattr(Path, "read_bytes", lambda self: done.append("read") or read(self))
+    curve_run(path, CurveOptions())
+    assert done == ["read", "understood"]
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    for path in (orso(tmp_path / "a.ort", TABLE), columns(tmp_path / "a.dat", TABLE)):
+        unix = read_curve(path)
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        np.testing.assert_array_equal(read_curve(path).reflectivity, unix.reflectivity)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

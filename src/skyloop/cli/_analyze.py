@@ -15,11 +15,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
-from skyloop.cli._show import marked, newest, show_facts
-from skyloop.documents.frames import Points
+from skyloop.cli._show import data_of, frames_of, marked, newest, points_of, show_facts
+from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
-from skyloop.errors import ConfigError, DataError, Outcome, StorageError
+from skyloop.errors import ConfigError, DataError, Outcome
 from skyloop.figures.pen import draw, save
 from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.jsonl import JsonlWriter
@@ -57,11 +57,11 @@ def analyze(request: FileRequest, technique: str, model: ModelOptions, console: 
     documents, notes = chosen.read_file(request.file, request.reading)
     for note in (*notes, *(chosen.assumed(config) if chosen.assumed else ())):
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
-    frames = _frames(chosen, documents)
+    frames = frames_of(chosen, points_of(documents))
     config = chosen.for_file(config, frames) if chosen.for_file else config
     with _working(f"analysing {request.file.name}", console) as tell:
         store = Sink(JsonlWriter(request.out))
-        follow = newest(chosen, lambda news: tell(f"{news}; now once more, from the prior"))
+        follow = newest(chosen, lambda news: tell(f"{news}; now once more, over the whole prior"))
         analysed = _analysed(chosen, config, documents, (store, follow))
     result = _summary(chosen, config, analysed)
     panels = chosen.panels(frames, result, config=config)
@@ -112,14 +112,12 @@ def _analysed(
         for document in documents:
             store(*document)
             analysis(*document)
-    store.close()
-    if store.failed:
-        raise StorageError(store.last_failure)
+    finish_store(store)
     return analysed
 
 
 def _summary(technique: Technique, config: Any, analysed: Sequence[NamedDocument]) -> Any:
-    events = [doc["data"] for name, doc in analysed if name == "event"]
+    events = data_of(analysed)
     if not events:
         raise DataError("the analysis gave no result; mend: look at the warnings, or say --debug")
     kind = technique.engine(config).result_type
@@ -127,9 +125,3 @@ def _summary(technique: Technique, config: Any, analysed: Sequence[NamedDocument
     if last.outcome in (Outcome.FAILED, Outcome.REJECTED):
         raise DataError(f"the analysis {first.outcome}: {first.reason}; mend: report it with file and model")
     return last
-
-
-def _frames(technique: Technique, documents: Sequence[NamedDocument]) -> list[Any]:
-    points = Points()
-    found = [point for name, doc in documents for point in points.feed(name, doc)]
-    return [frame for frame in map(technique.frame_of, found) if frame is not None]

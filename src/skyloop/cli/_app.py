@@ -20,6 +20,7 @@ from rich.table import Table
 
 from skyloop.callbacks import techniques
 from skyloop.cli import _analyze, _demo, _replay, _simulate
+from skyloop.cli._beamline import POINTS
 from skyloop.cli._model import ModelOptions
 from skyloop.cli._warnings import each_once
 from skyloop.errors import SkyloopError
@@ -110,7 +111,7 @@ def replay(
 def simulate(
     out: Out = Path("skyloop-results"),
     plan: Annotated[str, typer.Option(help="fixed, stop_when_known or adaptive_reflectivity.")] = "fixed",
-    points: Annotated[int, typer.Option(help="Points of the fixed scan.", min=8)] = 122,
+    points: Annotated[int, typer.Option(help="Points of the fixed scan.", min=8)] = POINTS,
     seed: Annotated[int, typer.Option(help="Seed of the simulated instrument.")] = 7,
 ) -> None:
     """Measure on the simulated reflectometer and store the run as JSON lines, to try `replay` on."""
@@ -128,15 +129,15 @@ def list_techniques() -> None:
 
 def main() -> None:
     """Entry point of the `skyloop` command."""
-    words = sys.argv[1:]
+    debug = "--debug" in sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
     # an analysis records whatever is raised in it and goes on; Ctrl-C is meant for the command
     before = signal.signal(signal.SIGINT, partial(_quit, words))
     try:
-        with nullcontext() if "--debug" in words else each_once(Console(stderr=True)):
-            # wherever it stands, it is of the command line
-            app([word for word in words if word != "--debug"])
+        with nullcontext() if debug else each_once(Console(stderr=True)):
+            app(words)
     except SkyloopError as error:
-        if "--debug" in words:
+        if debug:
             raise
         # not wrapped: who pipes it, searches it or copies a path from it gets whole lines
         Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}", soft_wrap=True)

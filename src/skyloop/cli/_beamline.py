@@ -11,19 +11,41 @@ from skyloop.errors import MissingExtraError
 if TYPE_CHECKING:
     from skyloop.sim.reflectometer import Reflectometer
 
-__all__ = ["MODEL", "TRUTH", "beamline", "model"]
+__all__ = [
+    "COUNT_TIME",
+    "MODEL",
+    "MOVE_OVERHEAD",
+    "MOVE_PER_UNIT",
+    "POINTS",
+    "START",
+    "STOP",
+    "TARGET",
+    "TARGET_SIGMA",
+    "TRUTH",
+    "beamline",
+    "model",
+]
 
-MODEL = """
+START, STOP, POINTS = 0.008, 0.25, 122
+"""The scan: first and last q [1/angstrom], and how many points."""
+COUNT_TIME = 25.0
+"""Counting of one point [s]."""
+MOVE_OVERHEAD, MOVE_PER_UNIT = 5.0, 100.0
+"""What a move costs: [s], and [s angstrom]."""
+TARGET, TARGET_SIGMA = "film.thickness", 0.5
+"""What is to be known, and how well [angstrom]."""
+
+MODEL = f"""
 sample:
-  fronting: {name: air, sld: 0.0}
+  fronting: {{name: air, sld: 0.0}}
   layers:
-    - {name: film, thickness: [100, 500], roughness: [2, 15], sld: [0, 6.5]}
-  backing: {name: Si, sld: 2.07, roughness: [2, 8]}
+    - {{name: film, thickness: [100, 500], roughness: [2, 15], sld: [0, 6.5]}}
+  backing: {{name: Si, sld: 2.07, roughness: [2, 8]}}
 background: [1.0e-7, 1.0e-5]
-target: film.thickness
-target_sigma: 0.5
+target: {TARGET}
+target_sigma: {TARGET_SIGMA}
 systematic: 0.01
-q_grid: {start: 0.008, stop: 0.25, num: 122}
+q_grid: {{start: {START}, stop: {STOP}, num: {POINTS}}}
 """
 
 TRUTH = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,34 @@ from typing import Any
 import numpy as np
 from bluesky import RunEngine
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from skyloop.callbacks import Options
-from skyloop.callbacks.reflectometry import TECHNIQUE, frame_of, reflectometry
-from skyloop.cli._beamline import TRUTH, beamline, model
-from skyloop.documents.frames import Points
+from skyloop.callbacks.reflectometry import TECHNIQUE, reflectometry
+from skyloop.cli._beamline import (
+    COUNT_TIME,
+    MOVE_OVERHEAD,
+    MOVE_PER_UNIT,
+    POINTS,
+    START,
+    STOP,
+    TARGET,
+    TARGET_SIGMA,
+    TRUTH,
+    beamline,
+    model,
+)
+from skyloop.cli._show import data_of, each_result, frames_of, points_of
+from skyloop.cli._store import finish_store
+from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
 from skyloop.engines.reflectometry import Engine, Frame, Result, panels
 from skyloop.errors import SkyloopError
 from skyloop.figures.pen import draw, number, save
 from skyloop.plans import adaptive_reflectivity, verify
-from skyloop.runtime.sinks import Sink
+from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.databroker import read_back
 from skyloop.storage.digest import digest
 from skyloop.storage.replay import replay
@@ -31,13 +47,6 @@ from skyloop.storage.sources import open_source
 from skyloop.storage.tiled import TiledSink, embedded_tiled
 
 __all__ = ["demo"]
-
-_TARGET, _TARGET_SIGMA = "film.thickness", 0.5
-_SCAN = {"start": 0.008, "stop": 0.25, "num": 122, "count_time": 25.0}
-_MOVE_OVERHEAD, _MOVE_PER_UNIT = 5.0, 100.0
-_DIGITS = 12
-
-Documents = list[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def demo(out: Path, seed: int, console: Console) -> None:
             report = verify(raw, stored)
         with _stage(console, "measuring a uniform scan that knows as much"):
             uniform = _uniform(seed + 1)
-    result = _told(stored)
+    result = _last_word(stored)
     _print_table(console, loop, result, uniform, points)
     figure = _figure(raw, stored, result, out)
     console.print(
@@ -127,84 +136,84 @@ def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop
             [devices.detector],
             devices.q,
             analysis=analysis,
-            move_overhead=_MOVE_OVERHEAD,
-            move_per_unit=_MOVE_PER_UNIT,
+            start=START,
+            stop=STOP,
+            num=POINTS,
+            count_time=COUNT_TIME,
             timeout=30.0,
-            **_SCAN,  # type: ignore[arg-type]
+            move_overhead=MOVE_OVERHEAD,
+            move_per_unit=MOVE_PER_UNIT,
         )
         found = engine(plan).plan_result
-    store.close()
-    if store.failed:
-        raise SkyloopError(f"the store lost a document: {store.last_failure}")
+    finish_store(store)
     return Loop(found, uids[0])
 
 
-def _progress_of(tell: Callable[[str, float], None]) -> Callable[[str, dict[str, Any]], None]:
+def _progress_of(tell: Callable[[str, float], None]) -> Callback:
     first: list[float] = []
 
-    def show(name: str, doc: dict[str, Any]) -> None:
-        data = doc.get("data", {})
-        if "raw_seq_num" not in data or np.isnan(data["reflectometry_target_sigma"]):
-            return  # of no point, or without a result of its own
-        value, sigma = (data[f"reflectometry_{n}"] for n in ("target", "target_sigma"))
+    def show(point: int, value: float, sigma: float) -> None:
+        if math.isnan(sigma):
+            return  # without a result of its own
         first.append(sigma)
-        way = np.log(first[0] / _TARGET_SIGMA)
-        done = 1.0 if way <= 0 else float(np.clip(1 - np.log(sigma / _TARGET_SIGMA) / way, 0, 1))
-        tell(f"point {data['raw_seq_num']}, {number(value, sigma)} Å", done)
+        way = np.log(first[0] / TARGET_SIGMA)
+        done = 1.0 if way <= 0 else float(np.clip(1 - np.log(sigma / TARGET_SIGMA) / way, 0, 1))
+        tell(f"point {point}, {number(value, sigma)} Å", done)
 
-    return show
+    return each_result(TECHNIQUE, show)
 
 
-def _replayed(raw: Documents) -> Documents:
-    again: Documents = []
+def _replayed(raw: Sequence[NamedDocument]) -> list[NamedDocument]:
+    again: list[NamedDocument] = []
     with reflectometry(model(), options=Options(executor="inline"), name="") as analysis:
         analysis.subscribe(lambda name, doc: again.append((name, doc)))
         replay(raw, [analysis])
     return again
 
 
-def _same_results(stored: Documents, again: Documents) -> bool:
+def _same_results(stored: Sequence[NamedDocument], again: Sequence[NamedDocument]) -> bool:
     return digest(stored).hexdigest() == digest(again).hexdigest()
 
 
 def _uniform(seed: int) -> Uniform | None:
     """The fastest uniform scan (count times in steps of 1.25) that reaches the target; None if none does."""
     devices, engine = beamline(seed), Engine(model())
-    q = np.linspace(_SCAN["start"], _SCAN["stop"], int(_SCAN["num"]))
-    moves = _MOVE_OVERHEAD * len(q) + _MOVE_PER_UNIT * (q[-1] - q[0])
+    q = np.linspace(START, STOP, POINTS)
+    moves = MOVE_OVERHEAD * len(q) + MOVE_PER_UNIT * (q[-1] - q[0])
     counting = devices.detector.counting
     for count_time in 5.0 * 1.25 ** np.arange(16):
         taken = [counting.expose(x, count_time, number=i, time=0.0) for i, x in enumerate(q)]
         columns = zip(*((t.counts, t.exposure, t.q_sigma) for t in taken), strict=True)
         _, result = engine.step(engine.start(seed), [Frame.counted(q, *map(list, columns))])
-        if result.target_sigma <= _TARGET_SIGMA and result.confirmed:
+        if result.target_sigma <= TARGET_SIGMA and result.confirmed:
             return Uniform(result, float(moves + count_time * len(q)))
     return None
 
 
-def _told(stored: Documents) -> Result:
-    """What table and figure show: the summary if it is confirmed, else the plan's last result."""
-    *earlier, summary = _results(stored)
-    return summary if summary.confirmed or not earlier else earlier[-1]
+def _last_word(stored: Sequence[NamedDocument]) -> Result:
+    """The summary, confirmed or not: `replay` shows it too."""
+    return _results(stored)[-1]
 
 
-def _results(stored: Documents) -> list[Result]:
+def _results(stored: Sequence[NamedDocument]) -> list[Result]:
     """Every result of an analysis run; the summary is the last."""
-    events = [doc["data"] for name, doc in stored if name == "event"]
-    return [decode(Result, data, prefix=TECHNIQUE.name) for data in events]
+    return [decode(Result, data, prefix=TECHNIQUE.name) for data in data_of(stored)]
 
 
 def _print_table(console: Console, loop: Loop, result: Result, uniform: Uniform | None, points: int) -> None:
     found = loop.found
     table = Table("", "film thickness", "beam time", "points")
-    table.add_row("truth", f"{TRUTH[_TARGET]} Å", "", "")
+    table.add_row("truth", f"{TRUTH[TARGET]} Å", "", "")
     table.add_row("adaptive plan", _thickness(result), f"{found['beam_time']:.0f} s", str(points))
     if uniform is None:
         table.add_row("uniform scan", "not measured", "not measured", "")
     else:
         seconds = f"{uniform.beam_time:.0f} s"
-        table.add_row("uniform scan", _thickness(uniform.result), seconds, str(_SCAN["num"]))
+        table.add_row("uniform scan", _thickness(uniform.result), seconds, str(POINTS))
     console.print(table)
+    if not result.confirmed:
+        why = f": {result.reason}" if result.reason else ""
+        console.print(f"[yellow]not confirmed by a second inference over the whole prior{escape(why)}[/]")
     console.print(f"stopped with: {found['reason']}; {_gain(found['beam_time'], uniform)}")
 
 
@@ -214,15 +223,13 @@ def _thickness(result: Result) -> str:
 
 def _gain(beam_time: float, uniform: Uniform | None) -> str:
     if uniform is None:
-        return f"no uniform scan that was tried knows the thickness to {_TARGET_SIGMA} Å"
+        return f"no uniform scan that was tried knows the thickness to {TARGET_SIGMA} Å"
     return f"{uniform.beam_time / beam_time:.1f} times less beam time than the uniform scan"
 
 
-def _figure(raw: Documents, stored: Documents, result: Result, out: Path) -> Path:
-    points = Points()
-    found = [point for name, doc in raw for point in points.feed(name, doc)]
-    frames = [frame for frame in map(frame_of, found) if frame is not None]
+def _figure(raw: Sequence[NamedDocument], stored: Sequence[NamedDocument], result: Result, out: Path) -> Path:
+    found = points_of(raw)
     decisions = [point.data for point in found if point.stream == "decision"]
     history = _results(stored)[:-1]
-    drawn = panels(frames, result, history=history, decisions=decisions, config=model())
+    drawn = panels(frames_of(TECHNIQUE, found), result, history=history, decisions=decisions, config=model())
     return save(draw(drawn), out / "loop.png")

@@ -1,9 +1,9 @@
-"""What the commands print: tables of results, with units and uncertainties."""
+"""What the commands read from documents and print: tables of results, with units and uncertainties."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -13,12 +13,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from skyloop.callbacks import Prior, Technique
+from skyloop.documents.frames import Point, Points
+from skyloop.documents.run import NamedDocument
 from skyloop.engines.panel import Fact, Facts, Panel
 from skyloop.errors import Outcome
 from skyloop.figures.pen import number, unit_text
 from skyloop.runtime.sinks import Callback
 
-__all__ = ["columns_of", "marked", "newest", "show_facts"]
+__all__ = [
+    "columns_of",
+    "data_of",
+    "each_result",
+    "frames_of",
+    "marked",
+    "newest",
+    "points_of",
+    "show_facts",
+    "values_of",
+]
 
 _COLOURS = {Outcome.OK: "green", Outcome.DEGRADED: "yellow"}
 _UNDETERMINED = 0.8
@@ -71,16 +83,52 @@ def columns_of(technique: Technique) -> dict[str, str]:
     return {hint: f"{hint}_sigma" if f"{hint}_sigma" in hints else "" for hint in values}
 
 
-def newest(technique: Technique, show: Callable[[str], None]) -> Callback:
-    """A sink that shows the newest result in words, for as long as an analysis takes."""
+def data_of(documents: Iterable[NamedDocument]) -> list[dict[str, Any]]:
+    """Data of each event; of an analysis run, the last is the summary."""
+    return [doc["data"] for name, doc in documents if name == "event"]
+
+
+def points_of(documents: Iterable[NamedDocument]) -> list[Point]:
+    """Every event of a raw run, with everything filled."""
+    points = Points()
+    return [point for name, doc in documents for point in points.feed(name, doc)]
+
+
+def frames_of(technique: Technique, points: Iterable[Point]) -> list[Any]:
+    """Those of the points that are frames of a technique."""
+    return [frame for frame in map(technique.frame_of, points) if frame is not None]
+
+
+def values_of(technique: Technique, analysis: Iterable[NamedDocument]) -> list[str]:
+    """The hinted values of the last result, in words; none when there is no result."""
+    events = data_of(analysis)
+    if not events:
+        return []
+    told = {hint: float(events[-1][f"{technique.name}_{hint}"]) for hint in technique.hints}
+    return [number(told[v], told.get(sigma, math.nan)) for v, sigma in columns_of(technique).items()]
+
+
+def each_result(technique: Technique, show: Callable[[int, float, float], None]) -> Callback:
+    """A sink that gives the point, the first hinted value and its uncertainty of each result but the summary.
+
+    The uncertainty is NaN where the technique has none.
+    """
     (value, sigma), *_ = columns_of(technique).items()
-    numbers = count(1)
 
     def follow(name: str, doc: dict[str, Any]) -> None:
         if name != "event" or "raw_seq_num" not in doc["data"]:
             return
         data, prefix = doc["data"], technique.name
         known = float(data[f"{prefix}_{sigma}"]) if sigma else math.nan
-        show(f"result {next(numbers)}: {value} {number(float(data[f'{prefix}_{value}']), known)}")
+        show(int(data["raw_seq_num"]), float(data[f"{prefix}_{value}"]), known)
 
     return follow
+
+
+def newest(technique: Technique, show: Callable[[str], None]) -> Callback:
+    """A sink that shows the newest result in words, for as long as an analysis takes."""
+    name, numbers = next(iter(columns_of(technique))), count(1)
+    return each_result(
+        technique,
+        lambda _, value, sigma: show(f"result {next(numbers)}: {name} {number(value, sigma)}"),
+    )

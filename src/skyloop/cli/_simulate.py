@@ -14,18 +14,27 @@ from rich.markup import escape
 
 from skyloop.callbacks import Options
 from skyloop.callbacks.reflectometry import TECHNIQUE, reflectometry
-from skyloop.cli._beamline import TRUTH, beamline, model
+from skyloop.cli._beamline import (
+    COUNT_TIME,
+    MOVE_OVERHEAD,
+    MOVE_PER_UNIT,
+    POINTS,
+    START,
+    STOP,
+    TARGET,
+    TRUTH,
+    beamline,
+    model,
+)
 from skyloop.cli._show import newest
-from skyloop.errors import ConfigError, StorageError
+from skyloop.cli._store import finish_store
+from skyloop.errors import ConfigError
 from skyloop.figures.pen import number
 from skyloop.plans import adaptive_reflectivity, stop_when_known
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
 
 __all__ = ["PLANS", "Scan", "simulate"]
-
-_START, _STOP, _COUNT_TIME = 0.008, 0.25, 25.0
-_MOVES = {"move_overhead": 5.0, "move_per_unit": 100.0}
 
 PLANS = {
     "fixed": ("stop_when_known", {"mode": "shadow"}),
@@ -40,7 +49,7 @@ class Scan:
 
     plan: str = "fixed"
     """One of `PLANS`."""
-    points: int = 122
+    points: int = POINTS
     """Points of the fixed scan."""
     seed: int = 7
     """Seed of the simulated instrument."""
@@ -69,15 +78,13 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
         analysis.subscribe(newest(TECHNIQUE, status.update))
         analysis.subscribe(lambda name, doc: summary.update(doc["data"]) if name == "event" else None)
         found = engine(_plan(scan, devices, analysis)).plan_result
-    store.close()
-    if store.failed:
-        raise StorageError(store.last_failure)
+    finish_store(store)
     _print(found, summary, out, console)
 
 
 def _print(found: Mapping[str, Any], summary: Mapping[str, Any], out: Path, console: Console) -> None:
     known = (summary[f"{TECHNIQUE.name}_{name}"] for name in ("target", "target_sigma"))
-    console.print(f"film thickness {number(*known)} Å; truth {TRUTH['film.thickness']:g} Å")
+    console.print(f"film thickness {number(*known)} Å; truth {TRUTH[TARGET]:g} Å")
     console.print(
         f"{found['points']} points, {found['decisions']} decisions, {found['beam_time']:.0f} s of beam time; "
         f"ended with {found['reason']}"
@@ -92,9 +99,10 @@ def _print(found: Mapping[str, Any], summary: Mapping[str, Any], out: Path, cons
 
 def _plan(scan: Scan, devices: Any, analysis: Any) -> Any:
     name, options = PLANS[scan.plan]
-    common: dict[str, Any] = {"analysis": analysis, **_MOVES, **options}
+    moves = {"move_overhead": MOVE_OVERHEAD, "move_per_unit": MOVE_PER_UNIT}
+    common: dict[str, Any] = {"analysis": analysis, **moves, **options}
     if name == "stop_when_known":
-        positions = [float(q) for q in np.linspace(_START, _STOP, scan.points)]
-        return stop_when_known([devices.detector], devices.q, positions, count_time=_COUNT_TIME, **common)
-    fixed = {"start": _START, "stop": _STOP, "num": scan.points, "count_time": _COUNT_TIME}
+        positions = [float(q) for q in np.linspace(START, STOP, scan.points)]
+        return stop_when_known([devices.detector], devices.q, positions, count_time=COUNT_TIME, **common)
+    fixed = {"start": START, "stop": STOP, "num": scan.points, "count_time": COUNT_TIME}
     return adaptive_reflectivity([devices.detector], devices.q, **fixed, **common)

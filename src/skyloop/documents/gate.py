@@ -12,10 +12,10 @@ from skyloop.documents._ledger import Ledger, Refused, Waits, Word
 from skyloop.documents._pages import is_page, rows_of
 from skyloop.documents._parking import Lot, Parent, Parked
 from skyloop.documents._schemas import schema_fault
+from skyloop.documents.run import NamedDocument
 
 __all__ = ["Admission", "Expiry", "Gate", "Quarantined"]
 
-NamedDocument = tuple[str, dict[str, Any]]
 
 _SINGLE = frozenset(
     ("start", "descriptor", "event", "resource", "datum", "stream_resource", "stream_datum", "stop")

@@ -39,8 +39,11 @@ def _answer(runner: LocalRunner, verb: str, run_uid: str, batches: list[Any]) ->
             return runner.finish(run_uid, batches)
         case "forget":
             return runner.forget(run_uid)
-        case _:
+        case "ready":
             return "ready"
+        case _:
+            unknown = ValueError(f"no call is named {verb!r}")
+            return Broken(str(unknown), unknown)
 
 
 def _portable(answer: Any) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import time
 from functools import cache
 from threading import Thread
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
+from skyloop.runtime.guarded import Broken, guarded
+
 __all__ = ["EXIT_SECONDS", "Works", "ended", "ends_with"]
+
+_log = logging.getLogger(__name__)
 
 EXIT_SECONDS = 20.0
 """Longest wait for open analyses and sinks when the program ends [s]; what hangs has a few more."""
@@ -56,7 +61,9 @@ def _close_all() -> None:
     deadline = time.monotonic() + EXIT_SECONDS
     for works, _ in sorted(_open.items(), key=lambda item: item[1][0]):
         if works in _open:  # an analysis closes its own sinks
-            works.close(max(0.0, deadline - time.monotonic()))
+            closed = guarded(works.close, max(0.0, deadline - time.monotonic()))
+            if isinstance(closed, Broken):  # the others are closed all the same
+                _log.error("could not be closed at the end: %s", closed.reason, exc_info=closed.error)
 
 
 def _in_background(works: Works) -> None:

@@ -96,7 +96,6 @@ class Sink:
 
     def __init__(self, callback: Callback) -> None:
         self._delivery = _Delivery(callback)
-        self._thread = self._delivery.thread
         ends_with(self, self._delivery, last=True)
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:

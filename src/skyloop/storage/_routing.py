@@ -7,10 +7,9 @@ from typing import Any
 
 from event_model import unpack_datum_page, unpack_event_page
 
-__all__ = ["Document", "Routes", "singles"]
+from skyloop.documents.run import NamedDocument
 
-Document = tuple[str, dict[str, Any]]
-"""A name such as `"event"` and the document."""
+__all__ = ["Routes", "singles"]
 
 _PARENTS = ("run_start", "descriptor", "resource", "stream_resource")
 
@@ -45,7 +44,7 @@ class Routes:
         return run
 
 
-def singles(name: str, doc: dict[str, Any]) -> Iterator[Document]:
+def singles(name: str, doc: dict[str, Any]) -> Iterator[NamedDocument]:
     """Events and datums one by one; any other document as it is."""
     if name == "event_page":
         yield from (("event", dict(event)) for event in unpack_event_page(doc))  # pyright: ignore[reportArgumentType]

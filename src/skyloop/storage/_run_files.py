@@ -7,19 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
-from skyloop.storage._routing import Document, Routes
+from skyloop.storage._routing import Routes
 from skyloop.storage.jsonl import read_jsonl
 from skyloop.storage.packed import read_packed
 
 __all__ = ["FILE_KINDS", "StoredRun", "runs_of_files"]
 
-StoredRun = tuple[str, dict[str, Any], Callable[[], Iterator[Document]]]
+StoredRun = tuple[str, dict[str, Any], Callable[[], Iterator[NamedDocument]]]
 """Uid, start document, and what reads all documents."""
 
 _START = b'"start"'
 
-_READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[NamedDocument]]] = {
     ".jsonl": read_jsonl,
     ".msgpack": read_packed,
 }
@@ -43,7 +44,7 @@ def runs_of_files(paths: Iterable[Path]) -> Iterator[StoredRun]:
         yield from _runs_of(path, reader)
 
 
-def _runs_of(path: Path, reader: Callable[[Path], Iterator[Document]]) -> Iterator[StoredRun]:
+def _runs_of(path: Path, reader: Callable[[Path], Iterator[NamedDocument]]) -> Iterator[StoredRun]:
     """Every start document of a file; the rest is read again later, run by run."""
     documents = read_jsonl(path, containing=_START) if reader is read_jsonl else reader(path)
     for name, doc in documents:
@@ -51,6 +52,8 @@ def _runs_of(path: Path, reader: Callable[[Path], Iterator[Document]]) -> Iterat
             yield str(doc.get("uid", "")), doc, partial(_of_run, path, reader, doc.get("uid", ""))
 
 
-def _of_run(path: Path, reader: Callable[[Path], Iterator[Document]], uid: str) -> Iterator[Document]:
+def _of_run(
+    path: Path, reader: Callable[[Path], Iterator[NamedDocument]], uid: str
+) -> Iterator[NamedDocument]:
     routes = Routes()
     return ((name, doc) for name, doc in reader(path) if routes.of(name, doc) == uid)

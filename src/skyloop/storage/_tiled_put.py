@@ -7,8 +7,8 @@ from os import SEEK_END
 from tempfile import TemporaryFile
 from typing import Any, Protocol, cast
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import StorageError
-from skyloop.storage._routing import Document
 from skyloop.storage._tiled_runs import stored_documents
 from skyloop.storage.digest import RunDigest, digest
 from skyloop.storage.packed import pack, unpacked
@@ -92,7 +92,7 @@ class Writing:
             remove(self._client, self._uid)
         self._write(self._spooled())
 
-    def _write(self, documents: Iterator[Document]) -> None:
+    def _write(self, documents: Iterator[NamedDocument]) -> None:
         self._whole = False
         for name, doc in documents:
             if name == "start":
@@ -101,7 +101,7 @@ class Writing:
                 self._writer(name, doc)
         self._whole = True
 
-    def _spooled(self) -> Iterator[Document]:
+    def _spooled(self) -> Iterator[NamedDocument]:
         self._spool.flush()
         self._spool.seek(0)
         yield from ((name, doc) for name, doc in unpacked(self._spool))

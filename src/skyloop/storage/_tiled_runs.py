@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
-from skyloop.storage._routing import Document
 
 __all__ = ["is_run", "runs_in", "stored_documents"]
 
@@ -33,7 +33,7 @@ def is_run(node: Any) -> bool:
     return any(spec.name == "BlueskyRun" for spec in node.specs)
 
 
-def stored_documents(run: Any) -> Iterator[Document]:
+def stored_documents(run: Any) -> Iterator[NamedDocument]:
     """Documents of a run: start, then descriptors and events by time, then references to files, stop.
 
     What differs from the live run: events have new uids, pages are single events, arrays are numpy arrays,
@@ -78,7 +78,7 @@ class _Stream:
     def external(self) -> bool:
         return any("external" in entry for entry in self.descriptors[0]["data_keys"].values())
 
-    def documents(self) -> Iterator[tuple[float, Document]]:
+    def documents(self) -> Iterator[tuple[float, NamedDocument]]:
         """Each document with its time; a descriptor comes before its first event."""
         since = [descriptor["time"] for descriptor in self.descriptors]
         told = 0
@@ -156,12 +156,12 @@ def _check_lengths(arrays: dict[str, Any], rows: int, where: str) -> None:
         )
 
 
-def _exported(run: Any) -> Iterator[Document]:
+def _exported(run: Any) -> Iterator[NamedDocument]:
     for name, doc in run.documents():
         yield name, dict(doc)
 
 
-def _once(documents: Iterable[Document], run: Any) -> Iterator[Document]:
+def _once(documents: Iterable[NamedDocument], run: Any) -> Iterator[NamedDocument]:
     """The documents, if no point was measured twice: the export would mix such points up."""
     known = list(documents)
     points = Counter((doc["descriptor"], doc["seq_num"]) for name, doc in known if name == "event")
@@ -182,7 +182,7 @@ def runs_in(node: Any) -> Iterator[tuple[str, dict[str, Any], Any]]:
             yield start["uid"], start, partial(_answered, stored_documents, run)
 
 
-def _answered(read: Any, run: Any) -> Iterator[Document]:
+def _answered(read: Any, run: Any) -> Iterator[NamedDocument]:
     import httpx
 
     try:

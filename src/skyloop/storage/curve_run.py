@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
 from skyloop.quantities import FloatArray, quantities
-from skyloop.storage.curves import Curve, orso_datasets, read_curve
+from skyloop.storage.curves import Curve, CurveFile
 
 __all__ = ["CurveOptions", "curve_run"]
 
@@ -38,7 +38,7 @@ class CurveOptions:
     """Which dataset of an ORSO file, from 1."""
 
 
-def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[str, Any]]], tuple[str, ...]]:
+def curve_run(path: Path, options: CurveOptions) -> tuple[list[NamedDocument], tuple[str, ...]]:
     """Documents of a raw run that holds the curve of a file in one event, and notes on it, one line each.
 
     The notes say what was left out and what was assumed. The uid follows from the content of the file and
@@ -47,14 +47,15 @@ def curve_run(path: Path, options: CurveOptions) -> tuple[list[tuple[str, dict[s
     Raises:
         DataError: the file cannot be read, or lacks what the options do not supply.
     """
-    stored = read_curve(path, dataset=options.dataset, fwhm=options.fwhm)
+    file = CurveFile.read(path)
+    stored = file.curve(dataset=options.dataset, fwhm=options.fwhm)
     curve = _plausible(path, _completed(stored, path, options))
     chosen, left_out = _chosen(curve, options)
     if not len(chosen):
         told = " and ".join(left_out)
         raise DataError(f"{path}: no point can be used: {told}; mend: check columns and q_min, q_max")
-    notes = _of_file(stored, options, orso_datasets(path)) + [f"left out: {what}" for what in left_out]
-    return _documents(path, chosen, options), (*notes, *_assumed(stored, chosen, options))
+    notes = _of_file(stored, options, len(file.orso)) + [f"left out: {what}" for what in left_out]
+    return _documents(file, chosen, options), (*notes, *_assumed(stored, chosen, options))
 
 
 def _of_file(stored: Curve, options: CurveOptions, datasets: int) -> list[str]:
@@ -63,12 +64,12 @@ def _of_file(stored: Curve, options: CurveOptions, datasets: int) -> list[str]:
     if datasets > 1:
         notes.append(
             f"this file holds {datasets} datasets: number {options.dataset} is analysed; "
-            "--dataset chooses another"
+            "dataset chooses another (--dataset)"
         )
     if options.fwhm and datasets:
-        notes.append("--fwhm changes nothing: an ORSO file says itself what its resolution is")
+        notes.append("fwhm (--fwhm) changes nothing: an ORSO file says itself what its resolution is")
     elif options.fwhm and not stored.q_sigma.any():
-        notes.append("--fwhm changes nothing: this file has no resolution")
+        notes.append("fwhm (--fwhm) changes nothing: this file has no resolution")
     return notes
 
 
@@ -78,7 +79,7 @@ def _completed(curve: Curve, path: Path, options: CurveOptions) -> Curve:
     elif np.isnan(curve.reflectivity_sigma).all():
         raise DataError(
             f"{path}: has no column with the error of the reflectivity; "
-            "mend: --relative-sigma 0.05, or another honest relative error"
+            "mend: give relative_sigma, such as 0.05 or another honest relative error (--relative-sigma)"
         )
     if options.relative_resolution > 0:
         curve = replace(curve, q_sigma=curve.q * options.relative_resolution / _FWHM)
@@ -147,11 +148,26 @@ def _masked(curve: Curve, mask: NDArray[np.bool_]) -> Curve:
     return Curve(**{f.name: getattr(curve, f.name)[mask] for f in fields(Curve)})
 
 
-def _documents(path: Path, curve: Curve, options: CurveOptions) -> list[tuple[str, dict[str, Any]]]:
-    sha = hashlib.sha256(path.read_bytes()).hexdigest()
-    uid, when = str(uuid5(NAMESPACE_URL, f"skyloop:curve|{sha}|{options}")), path.stat().st_mtime
+def _canonical(options: CurveOptions) -> CurveOptions:
+    """Options that print alike when they are equal: 0, 0.0 and -0.0 are one number."""
+    values: dict[str, Any] = {
+        f.name: type(f.default)(getattr(options, f.name) or 0) for f in fields(CurveOptions)
+    }
+    return CurveOptions(**values)
+
+
+def _documents(file: CurveFile, curve: Curve, options: CurveOptions) -> list[NamedDocument]:
+    path, when = file.path, file.modified
+    uid = str(uuid5(NAMESPACE_URL, f"skyloop:curve|{file.sha256}|{_canonical(options)}"))
     data = {f.name: getattr(curve, f.name).tolist() for f in fields(Curve)}
-    start = {"uid": uid, "time": when, "plan_name": "file", "scan_id": 1, "file": path.name, "sha256": sha}
+    start = {
+        "uid": uid,
+        "time": when,
+        "plan_name": "file",
+        "scan_id": 1,
+        "file": path.name,
+        "sha256": file.sha256,
+    }
     event = {
         "uid": _uid_of(uid, "event"),
         "descriptor": _uid_of(uid, "descriptor"),

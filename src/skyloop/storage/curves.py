@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from orsopy import fileio
 from skyloop.errors import DataError
 from skyloop.quantities import FloatArray, Quantity
 
-__all__ = ["Curve", "orso_datasets", "read_curve"]
+__all__ = ["Curve", "CurveFile", "read_curve"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
 _ORSO = "# # ORSO reflectivity data file"
@@ -53,31 +54,54 @@ def read_curve(path: str | Path, *, dataset: int = 1, fwhm: bool = False) -> Cur
     Raises:
         DataError: names the file, the line where there is one, and the mend.
     """
-    path, text = Path(path), _text(Path(path))
-    stored = _orso(path, text) if text.startswith(_ORSO) else None
-    count = 1 if stored is None else len(stored)
-    if not 1 <= dataset <= count:
-        raise DataError(f"{path}: holds {count} datasets, not number {dataset}; mend: --dataset 1 to {count}")
-    if stored is None:
-        return _from_columns(path, text, _FWHM if fwhm else 1.0)
-    return _from_orso(path, stored[dataset - 1])
+    return CurveFile.read(Path(path)).curve(dataset=dataset, fwhm=fwhm)
 
 
-def orso_datasets(path: Path) -> int:
-    """How many datasets an ORSO file holds; 0 for any other text.
+@dataclass(frozen=True, slots=True)
+class CurveFile:
+    """A file with curves, read once."""
 
-    Raises:
-        DataError: the file cannot be read.
-    """
-    text = _text(path)
-    return len(_orso(path, text)) if text.startswith(_ORSO) else 0
+    path: Path
+    """Where it is."""
+    text: str
+    """What it says."""
+    sha256: str
+    """Hash of its bytes."""
+    modified: float
+    """When it was last changed [s since the epoch]."""
+    orso: tuple[fileio.OrsoDataset, ...]
+    """Its datasets when it is an ORSO file; none for any other text."""
 
+    @staticmethod
+    def read(path: Path) -> CurveFile:
+        """Read a file.
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); mend: give a text file") from error
+        Raises:
+            DataError: the file cannot be read, or is ORSO text with a fault.
+        """
+        try:
+            content, modified = path.read_bytes(), path.stat().st_mtime
+            text = content.decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); mend: give a text file") from error
+        orso = _orso(path, text) if text.startswith(_ORSO) else ()
+        return CurveFile(path, text, hashlib.sha256(content).hexdigest(), modified, tuple(orso))
+
+    def curve(self, *, dataset: int = 1, fwhm: bool = False) -> Curve:
+        """One of its curves; see `read_curve`.
+
+        Raises:
+            DataError: there is no such dataset, or its columns cannot be used.
+        """
+        count = len(self.orso) or 1
+        if not 1 <= dataset <= count:
+            raise DataError(
+                f"{self.path}: holds {count} datasets, not number {dataset}; "
+                f"mend: give a dataset from 1 to {count} (--dataset)"
+            )
+        if self.orso:
+            return _from_orso(self.path, self.orso[dataset - 1])
+        return _from_columns(self.path, self.text, _FWHM if fwhm else 1.0)
 
 
 def _from_columns(path: Path, text: str, width: float) -> Curve:
@@ -113,7 +137,7 @@ def _numbers(line: str) -> list[float] | None:
 
 def _orso(path: Path, text: str) -> list[fileio.OrsoDataset]:
     try:
-        return fileio.load_orso(StringIO(text))
+        return fileio.load_orso(StringIO(text, newline=None))
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not ORSO text ({error}); mend: correct its header") from error
 

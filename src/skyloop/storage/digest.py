@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
-from skyloop.storage._routing import Document, singles
+from skyloop.storage._routing import singles
 
 __all__ = ["RunDigest", "digest"]
 
@@ -79,7 +80,7 @@ class RunDigest:
             known.update(_canonical([doc["seq_num"], data]))
 
 
-def digest(documents: Iterable[Document]) -> RunDigest:
+def digest(documents: Iterable[NamedDocument]) -> RunDigest:
     """The digest of a whole run.
 
     Raises:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError, MissingExtraError
 from skyloop.quantities import Quantity, quantities
-from skyloop.storage._routing import Document, singles
+from skyloop.storage._routing import singles
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,7 +23,7 @@ _EVENT = "event"
 _BESIDE = ("raw_stream", "raw_seq_num", "queue_seconds", "compute_seconds")
 
 
-def table(documents: Iterable[Document], result_type: type, *, stream: str = "primary") -> pd.DataFrame:
+def table(documents: Iterable[NamedDocument], result_type: type, *, stream: str = "primary") -> pd.DataFrame:
     """Scalar fields of the results, one row per event; units are in `.attrs["units"]`.
 
     Args:
@@ -40,7 +41,7 @@ def table(documents: Iterable[Document], result_type: type, *, stream: str = "pr
     return frame
 
 
-def results(documents: Iterable[Document], result_type: type, *, stream: str = "primary") -> xr.Dataset:
+def results(documents: Iterable[NamedDocument], result_type: type, *, stream: str = "primary") -> xr.Dataset:
     """All fields of the results along `event`, arrays along their own dimensions too, NaN kept.
 
     Each variable has its unit in `.attrs["units"]`; the uncertainty of `x` is the variable `x_sigma`.
@@ -83,7 +84,7 @@ class _Read:
     beside: dict[str, list[Any]]
 
 
-def _read(documents: Iterable[Document], result_type: type, stream: str) -> _Read:
+def _read(documents: Iterable[NamedDocument], result_type: type, stream: str) -> _Read:
     start: dict[str, Any] = {}
     keys: dict[str, dict[str, Any]] = {}
     events: list[dict[str, Any]] = []

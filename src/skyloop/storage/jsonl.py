@@ -20,8 +20,9 @@ from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError, SkyloopError, StorageError
-from skyloop.storage._routing import Document, Routes
+from skyloop.storage._routing import Routes
 from skyloop.storage.digest import digest
 
 __all__ = ["JsonlDocuments", "JsonlWriter", "json_line", "read_jsonl"]
@@ -180,17 +181,17 @@ class JsonlDocuments:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Document:
+    def __next__(self) -> NamedDocument:
         return next(self._documents)
 
-    def _read(self) -> Iterator[Document]:
+    def _read(self) -> Iterator[NamedDocument]:
         try:
             with self._path.open("rb") as file:
                 yield from self._lines(file)
         except OSError as error:
             raise DataError(f"cannot read {self._path}: {error}") from error
 
-    def _lines(self, file: BinaryIO) -> Iterator[Document]:
+    def _lines(self, file: BinaryIO) -> Iterator[NamedDocument]:
         number = 0
         while line := file.readline(self._longest):
             number += 1
@@ -204,7 +205,7 @@ class JsonlDocuments:
             if document := self._document(line, number):
                 yield document
 
-    def _document(self, line: bytes, number: int) -> Document | None:
+    def _document(self, line: bytes, number: int) -> NamedDocument | None:
         try:
             return _parsed(line)
         except (ValueError, RecursionError) as error:
@@ -217,7 +218,7 @@ class JsonlDocuments:
             ) from error
 
 
-def _parsed(line: bytes) -> Document:
+def _parsed(line: bytes) -> NamedDocument:
     match json.loads(line):
         case {"name": str(name), "doc": dict(doc)}:
             return name, cast("dict[str, Any]", doc)

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, cast
 import msgpack
 import numpy as np
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
-from skyloop.storage._routing import Document
 
 __all__ = ["decode", "encode", "pack", "read_packed", "unpack", "unpacked"]
 
@@ -124,7 +124,7 @@ def unpacked(file: BinaryIO) -> Iterator[Any]:
     yield from msgpack.Unpacker(file, object_hook=decode, max_buffer_size=_LARGEST)
 
 
-def read_packed(path: Path) -> Iterator[Document]:
+def read_packed(path: Path) -> Iterator[NamedDocument]:
     """Documents of a msgpack file, read as they are asked for.
 
     A file that ends in the middle of a document ends with the document before it, as a run does whose
@@ -146,7 +146,7 @@ def read_packed(path: Path) -> Iterator[Document]:
         ) from error
 
 
-def _document(item: Any) -> Document:
+def _document(item: Any) -> NamedDocument:
     match item:
         case [str(name), dict(doc)]:
             return name, cast("dict[str, Any]", doc)

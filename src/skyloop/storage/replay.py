@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skyloop.documents.run import NamedDocument
+
 __all__ = ["ReplayReport", "replay"]
 
 
@@ -20,7 +22,7 @@ class ReplayReport:
 
 
 def replay(
-    documents: Iterable[tuple[str, dict[str, Any]]],
+    documents: Iterable[NamedDocument],
     callbacks: Sequence[Callable[[str, dict[str, Any]], Any]],
 ) -> ReplayReport:
     """Give every document to every callback, in order; what a callback raises goes to the caller.

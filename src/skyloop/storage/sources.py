@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError, SkyloopError
-from skyloop.storage._routing import Document
 from skyloop.storage._run_files import FILE_KINDS, runs_of_files
 
 __all__ = ["Run", "Source", "open_source", "search_of"]
@@ -28,7 +28,7 @@ class Run:
     """Uid of the start document."""
     start: dict[str, Any]
     """The start document."""
-    read: Callable[[], Iterator[Document]]
+    read: Callable[[], Iterator[NamedDocument]]
     """Reads all documents from the first on, each time it is called."""
 
     @property
@@ -36,7 +36,7 @@ class Run:
         """Whether this is an analysis of another run."""
         return self.start.get("purpose") == "analysis"
 
-    def documents(self) -> Iterator[Document]:
+    def documents(self) -> Iterator[NamedDocument]:
         """All documents, start to stop.
 
         Raises:

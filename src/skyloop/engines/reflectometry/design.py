@@ -48,11 +48,6 @@ class Prediction(Protocol):
         """Exposure already spent at each candidate, in counts at a reflectivity of one."""
         ...
 
-    @property
-    def target_sigma(self) -> float:
-        """Standard deviation of the target."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
