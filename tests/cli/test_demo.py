@@ -69,7 +69,7 @@ def test_the_uniform_scan_is_shown_as_it_was_measured():
 
 def test_a_uniform_scan_that_does_not_know_is_not_made_up():
     text = table(result(272.0), None)
-    assert "│ uniform scan  │ not measured    │ not measured │" in text
+    assert "│ uniform scan  │ not reached" in text
     assert "nan" not in text
     assert "no uniform scan that was tried knows the thickness to 0.5 Å" in " ".join(text.split())
 

@@ -8,7 +8,7 @@ points that decide between the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from skyloop.engines.reflectometry.belief import Curves
@@ -28,6 +28,8 @@ _ROUGHEST = 10.0
 _BEYOND = 1.0
 """How far the scattering length density may be beyond those of the neighbours, in 1e-6/angstrom^2."""
 _GAIN_DECIMALS = 4
+_SAME_MATERIAL = 0.15
+"""Share of the contrast of an interface within which a layer is the same material as the film."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +69,8 @@ def with_further_layer(config: Config, data: Data, cost: float, *, key: int) -> 
 class _Wider:
     config: Config
     layer: str
-    interface: str
+    above: str
+    below: str
 
 
 def _wider(config: Config) -> Iterator[_Wider]:
@@ -80,7 +83,7 @@ def _wider(config: Config) -> Iterator[_Wider]:
         above, below = _neighbours(config.sample, groups, slot)
         layers = (*groups[:slot], _layer(name, above, below), *groups[slot:])
         sample = replace(config.sample, layers=layers)
-        yield _Wider(replace(config, sample=sample, target=target), name, f"{above.name}/{below.name}")
+        yield _Wider(replace(config, sample=sample, target=target), name, above.name, below.name)
 
 
 def _target(config: Config) -> str:
@@ -122,12 +125,27 @@ def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
     found = fit_data(wider.config, data, key=key, search=QUICK)
     curves = Curves.of(wider.config)
     u = curves.points(found.theta[None])
-    value = dict(zip(curves.parameters.names, curves.theta(u)[0].tolist(), strict=True))
+    names = (entry.name for entry in curves.parameters.entries)
+    value = dict(zip(names, curves.values(u)[0].tolist(), strict=True))
     return Rival(
         gain=round(cost - found.cost, _GAIN_DECIMALS),
-        target=float(curves.target(u)[0]),
+        target=float(curves.target(u)[0]) + _slice(wider, value),
         thickness=value[f"{wider.layer}.thickness"],
-        interface=wider.interface,
+        interface=f"{wider.above}/{wider.below}",
         curves=curves,
         u=u,
     )
+
+
+def _slice(wider: _Wider, value: Mapping[str, float]) -> float:
+    """Thickness of the layer if it is a slice of the film whose thickness is the target, else 0.
+
+    A film cut in two describes the data as well as the whole one, and no measurement tells them apart.
+    """
+    film, _, kind = wider.config.target.partition(".")
+    if kind != "thickness" or film not in (wider.above, wider.below):
+        return 0.0
+    other = wider.below if film == wider.above else wider.above
+    here, there, own = (value[f"{name}.sld"] for name in (film, other, wider.layer))
+    is_slice = abs(own - here) <= _SAME_MATERIAL * abs(here - there)
+    return value[f"{wider.layer}.thickness"] if is_slice else 0.0
