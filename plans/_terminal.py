@@ -96,11 +96,23 @@ def _is_ready(fd: int, seconds: float) -> bool:
 
 
 def _gives_lines(fd: int) -> bool:
-    """Whether nobody edits a line at this terminal now; a prompt takes each key as it comes."""
+    """Whether the terminal is ours and nobody edits a line at it; a prompt takes each key as it comes.
+
+    A program in the background that touches its terminal is stopped whole, measurement and all.
+    """
     import termios  # not on Windows
 
+    if _is_in_background(fd):
+        return False
     local = termios.tcgetattr(fd)[3]
     return bool(local & termios.ICANON)
+
+
+def _is_in_background(fd: int) -> bool:
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:  # not the terminal that controls this program: nothing stops it
+        return False
 
 
 def _drop_typed(fd: int) -> bool:

@@ -123,3 +123,16 @@ def test_resampling_keeps_expected_counts():
     drawn = resampled(ensemble, rng(0), 1000).points[:, 0] * 4
     counts = np.bincount(drawn.astype(int), minlength=4)
     assert np.abs(counts - 1000 * weight).max() <= 1.0
+
+
+def test_the_work_is_bounded_where_no_particle_explains_the_target():
+    evaluations = []
+
+    def hopeless(points):
+        evaluations.append(len(points))
+        return -1e18 * (points[:, 0] + 1.0) ** 2
+
+    found = infer(hopeless, 2, seed=0)
+    assert len(evaluations) < 2000
+    assert ((found.points >= 0.0) & (found.points <= 1.0)).all()
+    assert found.points[:, 0].max() < 1e-3

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fake_analysis import PATIENT, thread
 
-from skyloop.plans import ApprovalGate, answer_from_terminal
+from skyloop.plans import ApprovalGate, _terminal, answer_from_terminal
 
 
 class Terminal:
@@ -146,6 +146,15 @@ def test_a_prompt_that_takes_keys_keeps_them(terminal: Terminal) -> None:
         terminal.done.set()
 
 
+def test_a_program_in_the_background_leaves_its_terminal_alone(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To touch it would stop the whole program (SIGTTOU), with the measurement."""
+    assert _terminal._gives_lines(terminal.fd)
+    monkeypatch.setattr(os, "tcgetpgrp", lambda fd: os.getpgrp() + 1)
+    assert not _terminal._gives_lines(terminal.fd)
+
+
 def test_an_expired_ticket_is_not_put_to_anybody(terminal: Terminal) -> None:
     terminal.gate.ask("old", "old?", seconds=0.0)
     new = terminal.gate.ask("new", "new?", seconds=PATIENT)
@@ -174,7 +183,7 @@ def test_what_is_no_terminal_is_told_at_once() -> None:
 HEAD = """
 import sys
 from threading import Event, Thread
-from skyloop.plans import ApprovalGate, answer_from_terminal
+from skyloop.plans import ApprovalGate, _terminal, answer_from_terminal
 
 gate, asked = ApprovalGate(), Event()
 

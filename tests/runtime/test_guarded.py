@@ -34,3 +34,16 @@ def test_what_was_raised_is_told(error: BaseException) -> None:
     assert isinstance(broken, Broken)
     assert type(error).__name__ in broken.reason
     assert guarded(len, [1, 2]) == 2
+
+
+def test_an_exception_that_breaks_when_it_is_asked_what_it_is_has_its_type_as_reason() -> None:
+    class BadError(Exception):
+        def __str__(self) -> str:
+            raise AttributeError("missing")
+
+    def call() -> None:
+        raise BadError
+
+    found = guarded(call)
+    assert isinstance(found, Broken)
+    assert found.reason == "BadError"

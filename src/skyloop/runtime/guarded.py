@@ -34,6 +34,14 @@ def guarded(call: Callable[..., T], *args: Any) -> T | Broken:
     except KeyboardInterrupt as error:
         if current_thread() is main_thread():
             raise
-        return Broken(f"KeyboardInterrupt: {error}", error)
+        return Broken(_words(error), error)
     except BaseException as error:  # noqa: BLE001 - this is the boundary; the caller records what it gets
-        return Broken(f"{type(error).__name__}: {error}", error)
+        return Broken(_words(error), error)
+
+
+def _words(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - an exception may break when it is asked what it is
+        return kind

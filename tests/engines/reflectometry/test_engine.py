@@ -222,3 +222,12 @@ def test_repeated_layers_are_told_once():
 def test_nothing_free_is_refused_with_a_mend():
     with pytest.raises(ConfigError, match="mend: give one parameter a range"):
         Engine(Config(Sample(Medium(2.07))))
+
+
+def test_a_wild_count_is_a_misfit_and_no_endless_work():
+    engine = Engine(replace(example().config, particles=200))
+    state, _ = engine.step(engine.start(0), list(example().frames[:12]))
+    _, result = engine.step(state, [Frame.counted(0.051, 1e18, 3e6)])
+    assert result.outcome == Outcome.DEGRADED
+    assert "does not describe the data" in result.reason
+    assert not result.confirmed

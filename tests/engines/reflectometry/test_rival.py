@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks._adaptive import NEUTRONS, adaptive, truth  # pyright: ignore[reportMissingImports]
 from skyloop.engines.reflectometry import Config, Engine, Frame, example
+from skyloop.engines.reflectometry import engine as reflectometry_engine
 from skyloop.engines.reflectometry.assess import Assessment
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Repeat, Sample
@@ -168,3 +169,15 @@ def test_a_run_on_a_sample_that_is_as_the_model_says_reaches_its_target():
     assert run.known
     assert abs(run.z) < 3.0
     assert run.seconds < 1100.0  # 931 s without the doubt
+
+
+def test_a_fit_that_missed_its_minimum_makes_no_rival(monkeypatch):
+    monkeypatch.setattr(reflectometry_engine, "fit_data", lambda *a, **k: _worse(fit_data(*a, **k)))
+    engine = Engine(replace(CONFIG, target_sigma=3.0))
+    _, result = engine.step(engine.start(0), [counted(CONFIG, flux=3e6, seed=0)])
+    assert result.outcome == Outcome.OK, result.reason
+    assert 0.0 <= result.further_layer_gain < 5.0
+
+
+def _worse(fit):
+    return replace(fit, cost=fit.cost + 1000.0)

@@ -58,7 +58,7 @@ def with_further_layer(config: Config, data: Data, cost: float, *, key: int) -> 
     Args:
         config: sample model without the layer.
         data: gathered points.
-        cost: of the best fit of that model.
+        cost: minus the log likelihood of the best known sample of that model.
         key: seed of the starts of the fits.
     """
     rivals = [_fitted(wider, data, cost, key) for wider in _wider(config)]
@@ -128,7 +128,7 @@ def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
     names = (entry.name for entry in curves.parameters.entries)
     value = dict(zip(names, curves.values(u)[0].tolist(), strict=True))
     return Rival(
-        gain=round(cost - found.cost, _GAIN_DECIMALS),
+        gain=max(0.0, round(cost - found.cost, _GAIN_DECIMALS)),  # a layer of no thickness is as likely
         target=float(curves.target(u)[0]) + _slice(wider, value),
         thickness=value[f"{wider.layer}.thickness"],
         interface=f"{wider.above}/{wider.below}",

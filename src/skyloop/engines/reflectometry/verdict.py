@@ -92,6 +92,8 @@ def agree(first: Assessment, other: Assessment) -> bool:
 
 def _difference(first: Assessment, other: Assessment) -> float:
     variance = 0.5 * (first.target_sigma**2 + other.target_sigma**2)
+    if variance == 0.0:  # single particles: no datum like these is expected of any sample of the model
+        return math.nan
     return (other.target - first.target) / variance**0.5
 
 
