@@ -22,10 +22,10 @@ _HOW_TO_READ = """
 - `wrong_model_detected` counts samples with an oxide of 20 to 80 angstrom that the model does not know, as
   far as an hour of uniform scan shows the misfit. Thinner ones shift the target and often cannot be
   seen in such data at all: see what the result says of a further layer.
-- The thresholds of the search for a further layer were set on some of these samples, and the rule of what is a
-  misfit was changed after three right models were called wrong among them.
-- `speedup.min` is a film whose true thickness is at the end of its range: there the oracle takes an uncertainty
-  that the end cuts short, which the adaptive plan does not call known.
+- The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
+  a misfit was changed after three right models were called wrong among them.
+- `speedup.min` is a film whose true thickness is at the end of its range: there the oracle takes an
+  uncertainty that the end cuts short, which the adaptive plan does not call known.
 - `reflectometry.chi2` compares least squares with least squares, from the same model and data; the errors of
   the nickel curve are at least 2 % there. A fit that equals the peer's may still not describe the data.
 - `loop.replay` has an engine that computes nothing: gate, frames and documents alone.
