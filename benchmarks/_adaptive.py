@@ -16,6 +16,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from benchmarks._figures import Figure
 from skyloop.engines.reflectometry import Config, Engine, Frame, Result
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Sample
+from skyloop.engines.reflectometry.result import MISFIT
 from skyloop.plans._course import Action, Course, Pace, Proposal, Reason
 from skyloop.plans.reflectometry import GainPerSecond, adaptive_reflectivity
 from skyloop.quantities import FloatArray
@@ -38,7 +40,6 @@ _RAISE, _MOST_RAISES, _FIRST_RAISE = 1.25, 43, 12  # up to 10^6 s
 _PROCESSES = 2
 _FAR = 5.0  # standard deviations: a stop farther from the truth is in a wrong mode
 _BIASED = 3.0
-_MISFIT = 1e-3
 _HOUR = 3600.0
 
 
@@ -251,21 +252,15 @@ def uniform(instrument: Instrument, sample: Truth) -> Run:
 
 def _first(tried: Callable[[int], Result], target_sigma: float) -> tuple[int, Result]:
     """First step that suffices, sought from a guess by the square root of the time; else the last one."""
-    k, last = _FIRST_RAISE, _MOST_RAISES - 1
-    found = {k: tried(k)}
+    result, k, last = cache(tried), _FIRST_RAISE, _MOST_RAISES - 1
     for _ in range(2):
-        k += round(2.0 * np.log(found[k].target_sigma / target_sigma) / np.log(_RAISE))
+        k += round(2.0 * np.log(result(k).target_sigma / target_sigma) / np.log(_RAISE))
         k = min(max(k, 0), last)
-        found[k] = found.get(k) or tried(k)
-    while found[k].target_sigma > target_sigma and k < last:
+    while result(k).target_sigma > target_sigma and k < last:
         k += 1
-        found[k] = found.get(k) or tried(k)
-    while k > 0 and found[k].target_sigma <= target_sigma:
-        found[k - 1] = found.get(k - 1) or tried(k - 1)
-        if found[k - 1].target_sigma > target_sigma:
-            break
+    while k > 0 and max(result(k).target_sigma, result(k - 1).target_sigma) <= target_sigma:
         k -= 1
-    return k, found[k]
+    return k, result(k)
 
 
 def _pair(seed: int) -> tuple[Run, Run]:
@@ -292,7 +287,7 @@ def _shows_misfit(instrument: Instrument, sample: Truth) -> bool:
     frame = Frame.counted(q, rng.poisson(exposure * sample.reflectivity(q)), exposure)
     engine = Engine(replace(instrument.config, target_sigma=1e-9))  # the question is the fit, not the target
     result = engine.step(engine.start(sample.seed), [frame])[1]
-    return result.p_value < _MISFIT
+    return result.p_value < MISFIT
 
 
 def measure(quick: bool) -> list[Figure]:

@@ -24,8 +24,8 @@ _HOW_TO_READ = """
   seen in such data at all: see what the result says of a further layer.
 - The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
   a misfit was changed after three right models were called wrong among them.
-- `speedup.min` is a film whose true thickness is at the end of its range: there the oracle takes an
-  uncertainty that the end cuts short, which the adaptive plan does not call known.
+- The oracle also takes an uncertainty that the end of a range cuts short, which the adaptive plan does not
+  call known: a sample whose truth is there may give a ratio below one (`speedup.min`).
 - `reflectometry.chi2` compares least squares with least squares, from the same model and data; the errors of
   the nickel curve are at least 2 % there. A fit that equals the peer's may still not describe the data.
 - `loop.replay` has an engine that computes nothing: gate, frames and documents alone.
@@ -41,7 +41,7 @@ def page(files: list[Path]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`; {_machine()}.",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with the commands of `make bench`; {_machine()}.",
         "",
         ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
         _HOW_TO_READ,

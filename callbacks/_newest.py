@@ -87,9 +87,9 @@ class Newest:
 
     def forget(self, run_uid: str) -> None:
         """Drop what is known of a run that has ended."""
-        # lists first: the caller's thread may add an entry of another run meanwhile
-        for uid in [u for u, (run, _) in list(self._streams.items()) if run == run_uid]:
-            self._streams.pop(uid, None)
-        for of_points in (self._times, self._doubted, self._held):
-            for key in [k for k in list(of_points) if k[0] == run_uid]:
-                of_points.pop(key, None)
+        with self._lock:
+            for uid in [u for u, (run, _) in self._streams.items() if run == run_uid]:
+                del self._streams[uid]
+            for of_points in (self._times, self._doubted, self._held):
+                for key in [k for k in of_points if k[0] == run_uid]:
+                    del of_points[key]

@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloop.engines.reflectometry.design import choose, information_gain
-from skyloop.engines.reflectometry.result import Result
+from skyloop.engines.reflectometry.result import MISFIT, Result
 from skyloop.errors import Outcome
 from skyloop.plans._course import Action, Choice, Continue, Pace, Proposal, Reason, Situation, Stop
 from skyloop.quantities import FloatArray
 
 __all__ = ["GainPerSecond", "StopWhenKnown"]
 
-_MISFIT = 1e-3
-"""A posterior predictive probability below it says that the model does not describe the data."""
 _NO_GAIN = 1e-3
 """Information, in nats, that is not worth a point: it lowers the uncertainty by 0.1 %."""
 _DWELLS = 9
@@ -30,7 +28,7 @@ def _known(result: Result, target_sigma: float) -> bool:
 
 
 def _misfits(result: Result) -> bool:
-    return result.p_value < _MISFIT
+    return result.p_value < MISFIT
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 from stored_runs import analysis_run, essence, raw_run, uid_of
+from tiled import profiles
 
 from skyloop.storage.sources import open_source
 from skyloop.storage.tiled import TiledSink, embedded_tiled
 
-profiles = pytest.importorskip("tiled.profiles")
 RAW, ANALYSIS = raw_run("named"), analysis_run(uid_of("named"))
 
 

@@ -31,7 +31,7 @@ LogPair = Callable[[FloatArray], FloatArray]
 
 _BISECTIONS = 30
 _MOST_LEGS = 100
-"""An inference of good data takes about ten; a datum that no particle explains would take thousands."""
+"""A datum that no particle explains would take any number of them."""
 _TARGET_ACCEPTANCE = 0.25
 _STEP_ADAPTATION = 1.0
 _JUMP_SHARE = 0.1

@@ -164,7 +164,7 @@ def test_other_starts_end_in_the_same_fit() -> None:
 
 @pytest.mark.parametrize("thickness", [712.0, 2345.0, 4321.0])
 def test_one_fringe_of_a_thick_film_is_told_from_the_next(thickness: float) -> None:
-    """About 180 fringes fit into the range; 64 starts taken blindly found the right one in 4 of 12."""
+    """About 180 fringes fit into the range: blind starts are too few for that."""
     text = FILM.replace("[100, 500]", "[500, 5000]")
     q = torch.linspace(0.008, 0.25, 400, dtype=torch.float64)
     slabs = stack([thickness], [0.0, 4.1, 2.07], roughness=[6.0, 4.0])

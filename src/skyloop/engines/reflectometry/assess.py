@@ -8,6 +8,7 @@ import numpy as np
 
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.likelihood import Data
+from skyloop.engines.reflectometry.result import MISFIT
 from skyloop.numerics.smc import Ensemble, moments
 from skyloop.quantities import FloatArray
 
@@ -16,7 +17,6 @@ __all__ = ["Assessment", "assess", "other_mode"]
 _HALF_OF_NORMAL = 1.349
 _FAR = 10.0
 _LEAST_CHI2 = 0.5
-_CERTAIN = 1e-3
 _NARROW = 0.05
 _LEAN = 1.5
 
@@ -37,18 +37,20 @@ class Assessment:
     """Posterior mean of the sum of squared residuals, per point."""
     p_value: float
     """Posterior probability that data of the model fit it worse than the real data."""
+    cost: float
+    """Minus the log likelihood of the best particle."""
     edge: str
     """`"lower"` or `"upper"` when the target piles up at that end of its range, else empty."""
 
     @property
     def is_misfit(self) -> bool:
         """True when the model does not describe the data; a large chi2 of few points may be chance."""
-        return self.p_value < _CERTAIN
+        return self.p_value < MISFIT
 
     @property
     def is_overfit(self) -> bool:
         """True when the data scatter less than their errors say."""
-        return self.chi2 < _LEAST_CHI2 and self.p_value > 1.0 - _CERTAIN
+        return self.chi2 < _LEAST_CHI2 and self.p_value > 1.0 - MISFIT
 
 
 def assess(curves: Curves, ensemble: Ensemble, data: Data) -> Assessment:
@@ -64,6 +66,7 @@ def assess(curves: Curves, ensemble: Ensemble, data: Data) -> Assessment:
         other_target=elsewhere,
         chi2=float(moments(data.squares(reflectivity), weight)[0] / len(data)),
         p_value=float(moments(data.tail(reflectivity), weight)[0]),
+        cost=-float(data.log_likelihood(reflectivity).max()),
         edge=_edge(ensemble.points[:, curves.parameters.target], weight),
     )
 

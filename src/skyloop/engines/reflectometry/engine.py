@@ -166,14 +166,10 @@ class Engine:
         found = assess(self._curves, ensemble, data)
         verdict = settled(found, pair)
         if verdict.confirmed and found.target_sigma <= self._config.target_sigma:
-            cost = min(fit.cost, self._least_cost(ensemble, data))
+            cost = min(fit.cost, found.cost)  # a quick fit may have missed its minimum
             rival = with_further_layer(self._config, data, cost, key=int(rng.integers(2**31)))
             verdict = doubted(verdict, found, rival, strict=strict)
         return ensemble, found, verdict
-
-    def _least_cost(self, ensemble: Ensemble, data: Data) -> float:
-        """Minus the log likelihood of the best particle: a quick fit may have missed its minimum."""
-        return -float(data.log_likelihood(self._curves(ensemble.points, data.q, data.q_sigma)).max())
 
     def _told(
         self, points: Frame, data: Data, ensemble: Ensemble, found: Assessment, verdict: Verdict

@@ -11,6 +11,7 @@ import torch
 from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Panel, Plot, Trace
 from skyloop.engines.reflectometry.config import Config, Entry
 from skyloop.engines.reflectometry.frame import Frame, join
+from skyloop.engines.reflectometry.likelihood import gather
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.engines.reflectometry.result import Result
 from skyloop.engines.reflectometry.smearing import model_curve
@@ -67,14 +68,12 @@ def _reflectivity(points: Frame | None, result: Result) -> Plot:
 
 
 def _residuals(points: Frame, result: Result, config: Config) -> Plot:
-    value, error = _values(points)
-    theta = torch.from_numpy(_theta(result, config))[None]
-    slabs = Parameters.of(config).slabs(theta)
-    model = model_curve(torch.from_numpy(points.q), torch.from_numpy(points.q_sigma), slabs)[0].numpy()
-    statistical = np.where(points.is_counted, np.sqrt(model / points.exposure), error)
-    off = (value - model) / np.hypot(statistical, config.systematic * model)
+    data = gather(points, systematic=config.systematic, tolerance=0.0)
+    slabs = Parameters.of(config).slabs(torch.from_numpy(_theta(result, config))[None])
+    model = model_curve(torch.from_numpy(data.q), torch.from_numpy(data.q_sigma), slabs)[0].numpy()
+    off = data.residuals(model)
     title = "data - model, at the mean of each parameter"
-    curve = Curve("residuals", points.q, off, np.ones_like(off))
+    curve = Curve("residuals", data.group_q, off, np.ones_like(off))
     return Plot(title, _Q, Axis("residual", "standard deviations"), (curve,))
 
 

@@ -8,7 +8,10 @@ from typing import Annotated
 from skyloop.errors import Outcome
 from skyloop.quantities import FloatArray, Quantity
 
-__all__ = ["Result"]
+__all__ = ["MISFIT", "Result"]
+
+MISFIT = 1e-3
+"""A posterior predictive probability below it says that the model does not describe the data."""
 
 _SLD = "1e-6/angstrom^2"
 

@@ -17,12 +17,12 @@ _MOST_OTHER_MASS = 0.01
 _OPEN = 1.2
 """A rival of this log likelihood above the model's must be ruled out before a target that it shifts is known.
 
-Chance gave it to 17 of 44 correct models, whose runs then took 14 % longer in the median.
+Chance gives it to many a correct model, whose run then takes a little longer.
 """
 _LIKELY = 3.0
-"""A target that a rival of this shifts is not known at all; chance gave it to 2 of 39 correct models."""
+"""A target that a rival of this shifts is not known at all; chance seldom gives that much."""
 _CLEAR = 5.0
-"""A rival of this describes the data better; the largest that was logged for correct models was 4.3."""
+"""A rival of this describes the data better."""
 
 
 @dataclass(frozen=True, slots=True)
