@@ -183,13 +183,8 @@ def _data_key(name: str, kind: type) -> DataKey:
 def write_decision(device: Decisions, record: DecisionRecord) -> MsgGenerator[None]:
     """Write a decision as an event, and set a checkpoint: a resumed plan neither repeats nor forgets it."""
     device.put(record)
-    # bare messages: each stub of bluesky writes down its call stack, which costs more than the message
-    try:
-        yield Msg("create", name=STREAM)
-        yield Msg("read", device)
-    except Exception:
-        yield Msg("drop")
-        raise
+    yield Msg("create", name=STREAM)
+    yield Msg("read", device)
     # an abort reaches the plan after its last message was carried out: what is to be saved now is saved
     device.written = record
     yield Msg("save")

@@ -7,7 +7,7 @@ from typing import Any
 
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
-from bluesky.utils import Msg, MsgGenerator, RunEngineControlException, short_uid
+from bluesky.utils import Msg, MsgGenerator, RunEngineControlException
 
 from skyloop.documents.inbox import Analysis
 from skyloop.errors import RefusedError
@@ -16,6 +16,7 @@ from skyloop.plans._course import Action, Course, Reason, Situation
 from skyloop.plans._decision import DecisionRecord, Decisions, decision_uid, write_decision
 from skyloop.plans._guard import ACCEPTED, Guard, Guarded, Verdict
 from skyloop.plans._numbers import NAN
+from skyloop.plans._point import drop_open, move, read_point
 from skyloop.plans._settle import (
     REFUSED,
     REFUSED_AGAIN,
@@ -207,23 +208,19 @@ class _Loop:
     def _execute(self, action: Action) -> MsgGenerator[None]:
         self._next = action
         try:
-            yield from self._move(action)
-            readings = yield from bps.trigger_and_read(self._instrument.readable, STREAM)
+            settings = [(setting, float(action.count_time)) for setting in self._settings]
+            yield from move([(self._axis, float(action.position)), *settings])
+            readings = yield from read_point(self._instrument.readable, STREAM)
             # the point is measured: a resumed plan waits for its result again, and does not repeat it
             yield Msg("checkpoint")
         except RefusedError:
+            # also in the RunEngine's replay after a pause, which takes back what the point has written
+            yield from drop_open()
             self._refused = REFUSED_AGAIN if self._refused else REFUSED
             return
         self._refused = ""
         self._measured.append(action)
         self._t_data = max((r["timestamp"] for r in readings.values()), default=NAN)
-
-    def _move(self, action: Action) -> MsgGenerator[None]:
-        group = short_uid("steer")
-        yield Msg("set", self._axis, float(action.position), group=group)
-        for setting in self._settings:
-            yield Msg("set", setting, float(action.count_time), group=group)
-        yield Msg("wait", None, group=group)
 
     def _assure(self) -> None:
         """Asked by the devices themselves, each time that they are set."""
@@ -233,6 +230,7 @@ class _Loop:
 
     def interrupted(self, error: Exception) -> MsgGenerator[None]:
         """Close the run after an error; an operator's stop or abort is the last decision."""
+        yield from drop_open()
         if isinstance(error, RunEngineControlException):
             yield from self._write(source="human", action="stop", reason=str(Reason.OPERATOR))
             yield from bps.close_run(exit_status=getattr(error, "exit_status", "abort"))
