@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloop.engines.reflectometry.design import choose, information_gain
+from skyloop.engines.reflectometry.design import choose
 from skyloop.engines.reflectometry.result import MISFIT, Result
 from skyloop.errors import Outcome
 from skyloop.plans._course import Action, Choice, Continue, Pace, Proposal, Reason, Situation, Stop
@@ -120,9 +120,6 @@ class GainPerSecond:
         rate = _rate(result, situation)
         if rate is None:
             return Continue("no exposure is known")
-        gain = information_gain(result, rate=rate, times=self._dwells, systematic=self.systematic)
-        if gain[allowed].max() < _NO_GAIN:
-            return Stop(Reason.FLOOR_REACHED)
         best = choose(
             result,
             rate=rate,
@@ -132,6 +129,8 @@ class GainPerSecond:
             systematic=self.systematic,
             allowed=allowed,
         )
+        if best.most < _NO_GAIN:
+            return Stop(Reason.FLOOR_REACHED)
         return self._affordable(Proposal(Action(best.q, best.time), best.gain), situation)
 
     def _affordable(self, proposal: Proposal, situation: Situation) -> Choice:

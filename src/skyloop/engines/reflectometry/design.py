@@ -65,6 +65,8 @@ class Choice:
     """Expected information on the target, in nat."""
     score: float
     """Gain per second of counting and moving."""
+    most: float
+    """Largest gain of any allowed candidate and time, at whatever cost, in nat."""
 
 
 def information_gain(
@@ -118,9 +120,8 @@ def choose(
     gain = information_gain(prediction, rate=rate, times=times, systematic=systematic)
     moves = move_time(np.abs(prediction.q_grid - position))
     cost = moves[:, None] + times[None, :]
-    score = _rounded(gain / cost)
-    if allowed is not None:
-        score = np.where(allowed[:, None], score, -1.0)
+    among = np.ones(len(gain), dtype=np.bool_) if allowed is None else allowed
+    score = np.where(among[:, None], _rounded(gain / cost), -1.0)
     best = np.lexsort((cost.ravel(), -score.ravel()))[0]
     index, slot = np.unravel_index(best, score.shape)
     return Choice(
@@ -130,6 +131,7 @@ def choose(
         move_time=float(moves[index]),
         gain=float(gain[index, slot]),
         score=float(score[index, slot]),
+        most=float(gain[among].max()),
     )
 
 
