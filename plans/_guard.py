@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bluesky.protocols import Movable, Status, Stoppable
+from bluesky.utils import Msg, MsgGenerator
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
@@ -57,8 +59,8 @@ class Guard:
 
     The rules in their order: finite numbers; the user's limits; the device's limits, which are unknown
     where low >= high (then the user must give limits); the device's own `check_value`; extra rules. A device
-    or a rule that raises refuses the point. A device whose check is a coroutine, as in ophyd-async, checks
-    itself when it is set, and what it refuses then ends the run.
+    or a rule that raises refuses the point. Where that check is a coroutine, as in ophyd-async, a plan must
+    `ask` for it besides.
     """
 
     axis: Any
@@ -78,12 +80,27 @@ class Guard:
         verdicts = self._verdicts(action, situation)
         return next((verdict for verdict in verdicts if not verdict.accepted), ACCEPTED)
 
+    def ask(self, action: Action) -> MsgGenerator[Verdict]:
+        """The verdict of devices whose own check is a coroutine, on a point that `check` accepts."""
+        for device, value in self._values(action):
+            check = getattr(device, "check_value", None)
+            if not inspect.iscoroutinefunction(check):
+                continue
+            (task,) = yield Msg("wait_for", None, [partial(check, value)])
+            error = task.exception()
+            if error is not None:
+                return _refused_by(device, value, error)
+        return ACCEPTED
+
+    def _values(self, action: Action) -> list[tuple[Any, float]]:
+        settings = [(setting, action.count_time) for setting in self.settings]
+        return [(self.axis, action.position), *settings]
+
     def _verdicts(self, action: Action, situation: Situation) -> Iterator[Verdict]:
         yield within(self.limits, self.pace, action, situation)
         yield self._device_limits(action.position)
-        yield _device_check(self.axis, action.position)
-        for setting in self.settings:
-            yield _device_check(setting, action.count_time)
+        for device, value in self._values(action):
+            yield _device_check(device, value)
         for rule in self.rules:
             yield _by_rule(rule, action, situation)
 
@@ -147,14 +164,15 @@ def _affordable(limits: Limits, pace: Pace, action: Action, situation: Situation
 
 def _device_check(device: Any, value: float) -> Verdict:
     check = getattr(device, "check_value", None)
-    if check is None:
+    if check is None or inspect.iscoroutinefunction(check):
         return ACCEPTED
-    said: Any = guarded(check, value)
-    if inspect.iscoroutine(said):
-        said.close()  # nothing here can wait for it: the device checks itself when it is set
-    if isinstance(said, Broken):  # whatever a device raises here, it says no
-        return Verdict("device", f"{_name(device)} refuses {value:g}: {said.error}")
-    return ACCEPTED
+    said = guarded(check, value)
+    # whatever a device raises here, it says no
+    return _refused_by(device, value, said.error) if isinstance(said, Broken) else ACCEPTED
+
+
+def _refused_by(device: Any, value: float, error: BaseException) -> Verdict:
+    return Verdict("device", f"{_name(device)} refuses {value:g}: {error}")
 
 
 def _by_rule(rule: Rule, action: Action, situation: Situation) -> Verdict:

@@ -61,7 +61,7 @@ def steer(
     """
     course, settings = steering.course, tuple(instrument.count_times)
     guard = Guard(instrument.axis, course.limits, course.pace, steering.rules, settings)
-    _check_course(guard, course)
+    yield from _check_course(guard, course)
     loop: _Loop | None = None
 
     def inner() -> MsgGenerator[None]:
@@ -75,11 +75,12 @@ def steer(
     return loop.summary() if loop else {}
 
 
-def _check_course(guard: Guard, course: Course) -> None:
+def _check_course(guard: Guard, course: Course) -> MsgGenerator[None]:
     """Refuse a fixed scan that the guard would not let happen, before anything moves."""
     measured: list[Action] = []
     for action in course.fixed:
         guard.check(action, course.situation(measured)).assure()
+        (yield from guard.ask(action)).assure()
         measured.append(action)
 
 
@@ -132,7 +133,7 @@ class _Loop:
         if not fault:
             self._results += [used.result] if used else []
             asked = propose(self._steering.policy, tuple(self._results), situation)
-        verdict = self._verdict(asked, situation)
+        verdict = yield from self._verdict(asked, situation)
         answer = yield from self._answer(asked, verdict)
         facts = Facts(fault, verdict, answer.verb if answer else "")
         settled = settle(self._steering.course, situation, asked, facts)
@@ -161,12 +162,14 @@ class _Loop:
             return None, ""
         return (yield from self._watch.news(len(self._measured)))
 
-    def _verdict(self, asked: Asked, situation: Situation) -> Verdict:
+    def _verdict(self, asked: Asked, situation: Situation) -> MsgGenerator[Verdict]:
         if self._refused:
             return self._verdict_of_next
         if asked.proposal is None:
             return ACCEPTED
-        return self._guard.check(asked.proposal.action, situation)
+        action = asked.proposal.action
+        verdict = self._guard.check(action, situation)
+        return (yield from self._guard.ask(action)) if verdict.accepted else verdict
 
     def _answer(self, asked: Asked, verdict: Verdict) -> MsgGenerator[Answer | None]:
         steering, about = self._steering, asked.about
@@ -208,6 +211,8 @@ class _Loop:
     def _execute(self, action: Action) -> MsgGenerator[None]:
         self._next = action
         try:
+            self._verdict_of_next = yield from self._guard.ask(action)
+            self._verdict_of_next.assure()
             settings = [(setting, float(action.count_time)) for setting in self._settings]
             yield from move([(self._axis, float(action.position)), *settings])
             readings = yield from read_point(self._instrument.readable, STREAM)

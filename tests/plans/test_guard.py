@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import gc
 import math
-import warnings
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +16,7 @@ from ophyd.utils import LimitError, ReadOnlyError
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
-from skyloop.plans._guard import Guard, Guarded, within
+from skyloop.plans._guard import Guard, Guarded, Verdict, within
 
 NOWHERE = Situation(measured=(), spent=0.0, seed=0)
 
@@ -150,21 +148,30 @@ def test_a_rule_of_the_users_own_is_asked_each_time() -> None:
 class Async(Axis):
     """Checks itself in a coroutine, as devices of ophyd-async do."""
 
-    async def _check(self, value: float) -> None:
+    async def check_value(self, value: float, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise ValueError(f"{value} is too far")
 
-    def check_value(self, value: float, **_: Any) -> Any:
-        return self._check(value)
+
+def asked(guard: Guard, action: Action) -> Verdict:
+    """What the devices themselves say, asked by a plan."""
+    return engine()(guard.ask(action)).plan_result
 
 
-def test_a_check_that_is_a_coroutine_is_left_to_the_device_which_needs_limits() -> None:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        assert rule(Limits(), Action(1, 1), axis=Async()) == ""
-        assert rule(Limits(position=(0, 2)), Action(1, 1), axis=Async(None)) == ""  # pyright: ignore[reportArgumentType]
-        gc.collect()
-    assert told == []
+def test_a_check_that_is_a_coroutine_is_asked_by_the_plan() -> None:
+    axis: Any = Async()
+    guard = Guard(axis, Limits(), Pace())
+    assert guard.check(Action(1, 1), NOWHERE).accepted
+    assert asked(guard, Action(1, 1)) == Verdict("device", "x refuses 1: 1 is too far")
+
+
+def test_a_check_that_is_no_coroutine_is_not_asked_again() -> None:
+    axis: Any = Axis((-1, 1))
+    assert list(Guard(axis, Limits(), Pace()).ask(Action(5, 1))) == []
+
+
+def test_a_check_that_is_a_coroutine_tells_no_limits() -> None:
     assert rule(Limits(), Action(1, 1), axis=Async(None)) == "device_limits_unknown"  # pyright: ignore[reportArgumentType]
+    assert rule(Limits(position=(0, 2)), Action(1, 1), axis=Async(None)) == ""  # pyright: ignore[reportArgumentType]
 
 
 def test_a_refused_set_never_reaches_the_device() -> None:
