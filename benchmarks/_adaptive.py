@@ -27,7 +27,8 @@ from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Sample
 from skyloop.engines.reflectometry.result import MISFIT
 from skyloop.plans._course import Action, Course, Pace, Proposal, Reason
-from skyloop.plans.reflectometry import GainPerSecond, adaptive_reflectivity
+from skyloop.plans._reflectometry_policies import GainPerSecond
+from skyloop.plans.reflectometry import adaptive_reflectivity
 from skyloop.quantities import FloatArray
 
 __all__ = ["NEUTRONS", "X_RAYS", "Instrument", "Run", "Truth", "adaptive", "measure", "truth", "uniform"]
@@ -170,6 +171,8 @@ class Run:
     """Standard deviation that was claimed."""
     points: int
     """How many were counted."""
+    doubt: str
+    """What the last result says against itself; empty: nothing."""
 
     @property
     def known(self) -> bool:
@@ -217,7 +220,7 @@ def adaptive(instrument: Instrument, sample: Truth, *, whole_curve: bool = False
         state, result = engine.step(state, [frame])
         results.append(result)
     last, spent = results[-1], course.situation(measured).spent
-    return Run(spent, reason, last.target - sample.target, last.target_sigma, len(measured))
+    return Run(spent, reason, last.target - sample.target, last.target_sigma, len(measured), last.reason)
 
 
 def _blind(result: Result) -> Result:
@@ -247,7 +250,8 @@ def uniform(instrument: Instrument, sample: Truth) -> Run:
     moves = instrument.pace.total([Action(float(x), 0.0) for x in q])
     reached = result.target_sigma <= instrument.config.target_sigma
     reason = Reason.TARGET_REACHED if reached else Reason.BUDGET
-    return Run(totals[k] + moves, reason, result.target - sample.target, result.target_sigma, len(q))
+    error = result.target - sample.target
+    return Run(totals[k] + moves, reason, error, result.target_sigma, len(q), result.reason)
 
 
 def _first(tried: Callable[[int], Result], target_sigma: float) -> tuple[int, Result]:
@@ -305,9 +309,11 @@ def measure(quick: bool) -> list[Figure]:
 def _gains(pairs: Sequence[tuple[Run, Run]]) -> list[Figure]:
     told = [(a, u) for a, u in pairs if a.known or (u.known and u.seconds <= NEUTRONS.budget)]
     ratios = [u.seconds / (a.seconds if a.known else a.seconds + u.seconds) for a, u in told]
+    undoubted = [ratio for ratio, (_, u) in zip(ratios, told, strict=True) if not u.doubt]
     return [
         _figure("speedup.median", float(np.median(ratios)), "times", 3.5, peer="uniform scan"),
         _figure("speedup.min", min(ratios), "times", 1.5, peer="uniform scan"),
+        _figure("speedup.min_undoubted", min(undoubted), "times", 1.5, peer="uniform scan"),
         _figure("left_out", 1.0 - len(told) / len(pairs), "share of samples", 0.25, up=False),
     ]
 

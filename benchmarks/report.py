@@ -24,8 +24,8 @@ _HOW_TO_READ = """
   seen in such data at all: see what the result says of a further layer.
 - The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
   a misfit was changed after three right models were called wrong among them.
-- The oracle also takes an uncertainty that the end of a range cuts short, which the adaptive plan does not
-  call known: a sample whose truth is there may give a ratio below one (`speedup.min`).
+- The oracle stops at a small standard deviation, whatever else its result says. One that leans on the end of
+  its range is cut short there, and told as doubtful: without such samples it is `speedup.min_undoubted`.
 - `reflectometry.chi2` compares least squares with least squares, from the same model and data; the errors of
   the nickel curve are at least 2 % there. A fit that equals the peer's may still not describe the data.
 - `loop.replay` has an engine that computes nothing: gate, frames and documents alone.
