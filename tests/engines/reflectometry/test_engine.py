@@ -9,9 +9,10 @@ import torch
 
 from benchmarks._adaptive import X_RAYS, adaptive, truth  # pyright: ignore[reportMissingImports]
 from skyloop.engines.reflectometry import Config, Engine, Frame, Result, example
-from skyloop.engines.reflectometry.belief import Curves, State
+from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Repeat, Sample
 from skyloop.engines.reflectometry.frame import join
+from skyloop.engines.reflectometry.state import State
 from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.smc import Ensemble
 from skyloop.quantities import quantities, shape_of
@@ -118,6 +119,29 @@ def test_the_last_word_does_not_depend_on_batches_or_order():
     assert_same(ENGINE.finish(one_by_one), ENGINE.finish(batched))
 
 
+def measured(n, seed=4):
+    curves, q = Curves.of(EXAMPLE.config), np.linspace(0.01, 0.2, n)
+    u = np.array([[0.35, 0.3, 0.6, 0.4, 0.5]])
+    exact = curves(u, q, 0.02 * q)[0]
+    sigma = 0.03 * exact + 1e-8
+    noise = np.random.default_rng(seed).standard_normal(n)
+    return Frame.measured(q, exact + sigma * noise, sigma, 0.02 * q), curves.target(u)[0]
+
+
+def test_the_last_word_on_a_whole_curve_is_that_on_its_halves():
+    frame, _ = measured(70)
+    halves = [cut(frame, slice(0, 40)), cut(frame, slice(40, 70))]
+    whole, halved = folded([frame])[0], folded(halves)[0]
+    assert whole.final is not None
+    assert halved.final is None
+    assert_same(ENGINE.finish(whole), ENGINE.finish(halved))
+    assert_same(ENGINE.finish(whole), ENGINE.finish(replace(whole, final=None)))
+
+
+def cut(frame, rows):
+    return Frame(**{field.name: getattr(frame, field.name)[rows] for field in fields(Frame)})
+
+
 def test_results_do_not_depend_on_the_threads():
     curve = [join(EXAMPLE.frames[:20])]
     before = torch.get_num_threads()
@@ -194,15 +218,10 @@ def test_a_target_outside_its_range_is_told():
 
 
 def test_a_whole_measured_curve_with_resolution_is_known_at_once():
-    curves, q = Curves.of(EXAMPLE.config), np.linspace(0.01, 0.2, 150)
-    u = np.array([[0.35, 0.3, 0.6, 0.4, 0.5]])
-    exact = curves(u, q, 0.02 * q)[0]
-    sigma = 0.03 * exact + 1e-8
-    noise = np.random.default_rng(4).standard_normal(150)
-    frame = Frame.measured(q, exact + sigma * noise, sigma, 0.02 * q)
+    frame, true = measured(150)
     result = ENGINE.step(ENGINE.start(0), [frame])[1]
     assert result.confirmed
-    assert abs(result.target - curves.target(u)[0]) < 3.0 * result.target_sigma
+    assert abs(result.target - true) < 3.0 * result.target_sigma
     assert 0.5 < result.chi2 < 1.5
 
 

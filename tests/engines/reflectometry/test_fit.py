@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skyloop.engines.reflectometry.config import load
-from skyloop.engines.reflectometry.fit import Fit, Search, fit_curve
+from skyloop.engines.reflectometry.fit import QUICK, Fit, Search, fit_curve
 from skyloop.engines.reflectometry.forward import stack
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.likelihood import gather
@@ -172,6 +172,24 @@ def test_one_fringe_of_a_thick_film_is_told_from_the_next(thickness: float) -> N
     counts = np.random.default_rng(0).poisson((expected * model_curve(q, 0 * q, slabs)[0]).numpy())
     fit = fit_curve(load(text), Frame.counted(q.numpy(), counts, expected.numpy()))
     assert abs(of(fit, "film.thickness") - thickness) < 4 * fit.sigma[fit.names.index("film.thickness")]
+
+
+@pytest.mark.parametrize(("thickness", "repeat"), [(30.0, 40), (1700.0, 1)])
+def test_a_dense_curve_is_found_although_the_first_look_is_thinner(thickness: float, repeat: int) -> None:
+    """Fringes of the whole stack must be seen, also where it repeats a thin pair."""
+    text = f"""
+    sample:
+      layers:
+        - repeat: {repeat}
+          layers: [{{name: a, thickness: [{0.5 * thickness}, {2 * thickness}], sld: [3, 5]}}]
+        - {{name: b, thickness: 20.0, sld: 2.0}}
+      backing: {{sld: 2.07}}
+    """
+    q = torch.linspace(0.008, 0.25, 6000, dtype=torch.float64)
+    slabs = stack([repeat * thickness, 20.0], [0.0, 4.1, 2.0, 2.07])
+    value = model_curve(q, 0 * q, slabs)[0].numpy()
+    fit = fit_curve(load(text), Frame.measured(q.numpy(), value, 0.05 * value), search=QUICK)
+    assert abs(of(fit, "a.thickness") - thickness) < 1e-3 * thickness
 
 
 def test_a_parameter_at_its_bound_is_named() -> None:

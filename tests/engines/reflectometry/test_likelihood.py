@@ -77,6 +77,19 @@ def test_neighbours_within_the_tolerance_are_one_point_at_their_own_q():
     np.testing.assert_allclose(data.group_q, [(0.05 * 1e4 + 0.0501 * 3e4) / 4e4, 0.06])
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+def test_thinned_data_are_every_so_many_groups(step):
+    rng = np.random.default_rng(8)
+    q = np.sort(rng.uniform(0.01, 0.012, 40))
+    data = gather(Frame.counted(q, rng.poisson(9.0, 40), 1e4), systematic=0.01, tolerance=1e-4)
+    assert step < len(data) < len(data.q)
+    thin, curve = data.thinned(step), rng.uniform(1e-4, 1e-2, len(data.q))
+    seen = curve[np.isin(data.q, thin.q)]
+    np.testing.assert_array_equal(thin.expected(seen), data.expected(curve)[::step])
+    np.testing.assert_array_equal(thin.residuals(seen), data.residuals(curve)[::step])
+    np.testing.assert_array_equal(thin.group_q, data.group_q[::step])
+
+
 def test_any_order_of_points_gives_the_same_bits():
     rng = np.random.default_rng(3)
     q = np.repeat(rng.uniform(0.01, 0.2, 20), 3)

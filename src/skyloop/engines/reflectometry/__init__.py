@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from skyloop.engines.reflectometry.belief import State
 from skyloop.engines.reflectometry.config import Config
 from skyloop.engines.reflectometry.engine import Engine
 from skyloop.engines.reflectometry.example import example
 from skyloop.engines.reflectometry.frame import Frame
 from skyloop.engines.reflectometry.panels import panels
 from skyloop.engines.reflectometry.result import Result
+from skyloop.engines.reflectometry.state import State
 
 __all__ = ["Config", "Engine", "Frame", "Result", "State", "example", "panels"]

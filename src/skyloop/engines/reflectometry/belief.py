@@ -13,39 +13,16 @@ import numpy as np
 import torch
 
 from skyloop.engines.reflectometry.config import Config
-from skyloop.engines.reflectometry.frame import Frame
 from skyloop.engines.reflectometry.likelihood import Data
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.engines.reflectometry.smearing import model_curve
 from skyloop.numerics.smc import Ensemble, Sampler, bridge, from_prior
 from skyloop.quantities import FloatArray
 
-__all__ = ["Curves", "State", "infer", "update"]
+__all__ = ["Curves", "infer", "update"]
 
 _DRAWS = 8192
 _DECIMALS = 6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """All that is known of a run."""
-
-    key: int
-    """Seed of the run."""
-    n_frames: int = 0
-    """Frames folded so far."""
-    points: Frame | None = None
-    """Points folded so far."""
-    ensemble: Ensemble | None = None
-    """Particles of the posterior."""
-    n_inferred: int = 0
-    """Distinct abscissae when the posterior was last inferred over the whole prior."""
-    n_checked: int = 0
-    """Points when the posterior was last checked by an independent inference."""
-    n_doubted: int = 0
-    """Points when a rival of the sample model was first told; 0 while none was."""
-    z: float = float("nan")
-    """Difference that this check found, in standard deviations, while it holds; else NaN."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

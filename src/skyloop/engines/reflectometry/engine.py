@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from skyloop.engines.reflectometry.assess import Assessment, assess
-from skyloop.engines.reflectometry.belief import Curves, State, infer, update
+from skyloop.engines.reflectometry.belief import Curves, infer, update
 from skyloop.engines.reflectometry.config import Config
 from skyloop.engines.reflectometry.fit import QUICK, Fit, fit_data
 from skyloop.engines.reflectometry.frame import Frame, join
@@ -17,8 +17,9 @@ from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import Data, gather
 from skyloop.engines.reflectometry.result import Result
 from skyloop.engines.reflectometry.rival import with_further_layer
+from skyloop.engines.reflectometry.state import Settled, State
 from skyloop.engines.reflectometry.tell import tell
-from skyloop.engines.reflectometry.verdict import Verdict, agree, carried, doubted, settled
+from skyloop.engines.reflectometry.verdict import Verdict, agree, carried, settled
 from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.smc import Ensemble, merged
 from skyloop.quantities import Sizes, blank
@@ -86,7 +87,7 @@ class Engine:
         found = assess(self._curves, _known(grown), data)
         verdict = carried(found, grown.z)
         if self._must_check(grown, found, len(points)):
-            grown, found, verdict = self._checked(grown, points, data)
+            grown, found, verdict = self._checked(grown, points, data, whole=_is_whole(state, data))
         return grown, self._told(points, data, _known(grown), found, verdict)
 
     def finish(self, state: State, /) -> Result:
@@ -94,9 +95,11 @@ class Engine:
         if state.points is None:
             return self._nothing(None, "the run holds no points")
         points, data = state.points, self._data(state.points)
-        first = self._inferred(data, _generator(state.key, len(points), _FINAL))
-        check = _generator(state.key, len(points), _FINAL_CHECK)
-        return self._told(points, data, *self._settled(first, data, check, strict=False))
+        final = state.final
+        if final is None:
+            first = self._inferred(data, _generator(state.key, len(points), _FINAL))
+            final = self._settled(first, data, _generator(state.key, len(points), _FINAL_CHECK))
+        return self._told(points, data, final.ensemble, final.found, final.judged(strict=False))
 
     def _data(self, points: Frame) -> Data:
         grid = self._config.q_grid
@@ -106,10 +109,12 @@ class Engine:
     def _grown(self, state: State, points: Frame, data: Data, *, n_frames: int) -> State:
         """The posterior under all points: an update of the last one where that is enough."""
         rng, now = _generator(state.key, n_frames, _STEP), len(data.q)
-        grown = replace(state, n_frames=n_frames, points=points)
+        grown = replace(state, n_frames=n_frames, points=points, final=None)
         is_new = now != state.n_inferred
         must_infer = is_new and (now <= _ALWAYS_INFERRED or now >= _GROWTH * state.n_inferred)
         if state.ensemble is None or state.points is None or must_infer:
+            if _is_whole(state, data):
+                rng = _generator(state.key, len(points), _FINAL)
             return replace(grown, ensemble=self._inferred(data, rng), n_inferred=now)
         before = self._data(state.points)
         size = self._config.particles
@@ -134,29 +139,31 @@ class Engine:
             return bool(np.isnan(state.z)) or not is_recent
         return found.is_misfit and not is_recent
 
-    def _checked(self, state: State, points: Frame, data: Data) -> tuple[State, Assessment, Verdict]:
+    def _checked(
+        self, state: State, points: Frame, data: Data, *, whole: bool
+    ) -> tuple[State, Assessment, Verdict]:
         """Infer in another way; what is settled is kept, so that a wrong mode is left at once."""
-        rng = _generator(state.key, state.n_frames, _CHECK)
-        strict = _is_strict(state, len(points))
-        ensemble, found, verdict = self._settled(_known(state), data, rng, strict=strict)
-        holds = verdict.confirmed and found.target_sigma <= self._config.target_sigma
+        n_points = len(points)
+        check = (n_points, _FINAL_CHECK) if whole else (state.n_frames, _CHECK)
+        both = self._settled(_known(state), data, _generator(state.key, *check))
+        verdict = both.judged(strict=_is_strict(state, n_points))
+        holds = verdict.confirmed and both.found.target_sigma <= self._config.target_sigma
         checked = replace(
             state,
-            ensemble=ensemble,
+            ensemble=both.ensemble,
             n_inferred=len(data.q),
-            n_checked=len(points),
-            n_doubted=state.n_doubted or (len(points) if verdict.is_open else 0),
+            n_checked=n_points,
+            n_doubted=state.n_doubted or (n_points if verdict.is_open else 0),
             z=verdict.z if holds else float("nan"),
+            final=both if whole else None,
         )
-        return checked, found, verdict
+        return checked, both.found, verdict
 
-    def _settled(
-        self, first: Ensemble, data: Data, rng: np.random.Generator, *, strict: bool
-    ) -> tuple[Ensemble, Assessment, Verdict]:
+    def _settled(self, first: Ensemble, data: Data, rng: np.random.Generator) -> Settled:
         """An ensemble and an independent one as one when they agree; else the one of larger evidence.
 
-        A target that both know is doubted once more, by a sample with a layer more: strictly before it
-        is taken as known, so that points which decide come first, and later by clear evidence alone.
+        A target that both know gets a rival, by which it is doubted once more: strictly before it is taken
+        as known, so that points which decide come first, and later by clear evidence alone.
         """
         fit = self._fitted(data, rng)
         other = self._guided(fit, data, rng)
@@ -164,12 +171,11 @@ class Engine:
         likelier = max(other, first, key=lambda ensemble: ensemble.log_evidence)
         ensemble = merged(first, other) if agree(*pair) else likelier
         found = assess(self._curves, ensemble, data)
-        verdict = settled(found, pair)
+        verdict, rival = settled(found, pair), None
         if verdict.confirmed and found.target_sigma <= self._config.target_sigma:
             cost = min(fit.cost, found.cost)  # a quick fit may have missed its minimum
             rival = with_further_layer(self._config, data, cost, key=int(rng.integers(2**31)))
-            verdict = doubted(verdict, found, rival, strict=strict)
-        return ensemble, found, verdict
+        return Settled(ensemble, found, verdict, rival)
 
     def _told(
         self, points: Frame, data: Data, ensemble: Ensemble, found: Assessment, verdict: Verdict
@@ -193,6 +199,11 @@ def _known(state: State) -> Ensemble:
     if state.ensemble is None:
         raise ValueError("a state without points has no posterior")
     return state.ensemble
+
+
+def _is_whole(before: State, data: Data) -> bool:
+    """Whether the first step sees a whole curve: most likely all of the run, and then its last word too."""
+    return before.points is None and len(data.q) > _FROM_PRIOR
 
 
 def _is_strict(state: State, n_points: int) -> bool:

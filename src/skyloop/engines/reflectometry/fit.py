@@ -24,6 +24,7 @@ _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh
 _SCOUT_STEPS = 10
 _SCOUT_TOLERANCE = 1e-3
 _PER_FRINGE, _MOST_CANDIDATES = 48, 16384
+_PER_FRINGE_SEEN, _FEWEST_SEEN = 8, 200
 _BATCH = 512
 _REFINED = 8
 _RIVAL = 4.5  # a cost this much higher is 3 sigma away
@@ -106,42 +107,51 @@ def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int 
     parameters = Parameters.of(config)
     if not len(parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    scouts = _scouted(parameters, data, _promising(parameters, data, search.starts, key))
+    scouts = _scouted(parameters, _coarse(parameters, data), search.starts, key)
     found = _minimised(parameters, data, scouts, max_steps=search.steps, tolerance=search.tolerance)
     return _fit(parameters, data, _picked(found, _distinct(found)))
+
+
+def _coarse(parameters: Parameters, data: Data) -> Data:
+    """Data for a first look: with a coarse systematic error, and no more points than its fringes need."""
+    enough = max(_PER_FRINGE_SEEN * _fringes(parameters, data, 1.0), _FEWEST_SEEN)
+    coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
+    return coarse.thinned(max(1, int(len(data) / enough)))
+
+
+def _fringes(parameters: Parameters, data: Data, u: float) -> float:
+    """Fringes of 2 pi / thickness on the curve of the thinnest (u = 0) or thickest (1) sample."""
+    theta = parameters.theta(torch.full((1, len(parameters)), u, dtype=torch.float64))
+    return float(parameters.slabs(theta).thickness.sum() * np.abs(data.q).max() / (2.0 * np.pi))
+
+
+def _scouted(parameters: Parameters, data: Data, starts: int, key: int) -> Tensor:
+    """Where to refine: the best distinct ends of a short search on coarse data."""
+    begin = _promising(parameters, data, starts, key)
+    ends = _minimised(parameters, data, begin, max_steps=_SCOUT_STEPS, tolerance=_SCOUT_TOLERANCE)
+    return ends.x[_distinct(ends)[:_REFINED]]
 
 
 def _promising(parameters: Parameters, data: Data, starts: int, key: int) -> Tensor:
     """Starts from the prior; of many more the likeliest, where many fringes fit into a thickness range.
 
-    A thickness is found from a start within about a fringe, 2 pi / q, of the right one.
+    A thickness is found from a start within about a fringe of the right one.
     """
-    entries = [entry for entry in parameters.entries if entry.name.endswith(".thickness")]
-    fringes = sum(entry.high - entry.low for entry in entries) * float(np.abs(data.q).max()) / (2.0 * np.pi)
+    fringes = _fringes(parameters, data, 1.0) - _fringes(parameters, data, 0.0)
     candidates = int(min(_PER_FRINGE * fringes, _MOST_CANDIDATES))
     if candidates <= starts:
         return _sobol(starts, len(parameters), key)
     points = _sobol(candidates, len(parameters), key)
-    coarse, q, q_sigma = _coarse(data), torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
+    q, q_sigma = torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
     curves = [model_curve(q, q_sigma, parameters.slabs(parameters.theta(u))) for u in points.split(_BATCH)]
-    likely = np.concatenate([coarse.log_likelihood(curve.numpy()) for curve in curves])
+    likely = np.concatenate([data.log_likelihood(curve.numpy()) for curve in curves])
     return points[np.argsort(-likely, kind="stable")[:starts].copy()]
-
-
-def _coarse(data: Data) -> Data:
-    return replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
 
 
 def _sobol(starts: int, dimensions: int, key: int) -> Tensor:
     sampler = qmc.Sobol(dimensions, rng=np.random.default_rng(key))
     points = sampler.random_base2(max(0, (starts - 1).bit_length()))
     return torch.from_numpy(points[:starts])
-
-
-def _scouted(parameters: Parameters, data: Data, starts: Tensor) -> Tensor:
-    """Where to refine: the best distinct ends of a short search on coarse data."""
-    ends = _minimised(parameters, _coarse(data), starts, max_steps=_SCOUT_STEPS, tolerance=_SCOUT_TOLERANCE)
-    return ends.x[_distinct(ends)[:_REFINED]]
 
 
 def _minimised(

@@ -61,6 +61,22 @@ class Data:
         """Expected value of each group at a reflectivity of one [m]."""
         return np.add.reduceat(self.share, self.starts)
 
+    def thinned(self, step: int) -> Data:
+        """One group of `step`, from the first on."""
+        sizes = np.diff(np.r_[self.starts, len(self.q)])
+        groups = np.arange(len(self)) % step == 0
+        columns = np.repeat(groups, sizes)
+        return Data(
+            q=self.q[columns],
+            q_sigma=self.q_sigma[columns],
+            share=self.share[columns],
+            starts=np.cumsum(sizes[groups]) - sizes[groups],
+            value=self.value[groups],
+            variance=self.variance[groups],
+            exposure=self.exposure[groups],
+            systematic=self.systematic,
+        )
+
     def expected(self, reflectivity: FloatArray) -> FloatArray:
         """Model reflectivity [..., n] at `q` -> expected counts or mean reflectivity [..., m]."""
         spread = (reflectivity + _NOTHING) * self.share
