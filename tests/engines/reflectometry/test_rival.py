@@ -125,7 +125,7 @@ def test_a_layer_that_the_data_favour_is_told_to_the_end():
 
 def test_a_target_that_was_confirmed_is_lost_to_clear_evidence_alone():
     rival = rival_of(CONFIG, data_of(counted(CONFIG, flux=3e6, seed=0)), key=0)
-    found = Assessment(240.0, 0.2, 0.0, np.nan, 1.0, 0.5, 0.0, "")
+    found = Assessment(240.0, 0.2, 0.0, np.nan, 1.0, 0.5, 0.0, 0.0, "")
     sure = Verdict(confirmed=True, z=0.1)
     near = replace(rival, gain=2.0, target=250.0)
     assert not doubted(sure, found, near, strict=True).confirmed

@@ -39,6 +39,8 @@ class Assessment:
     """Posterior probability that data of the model fit it worse than the real data."""
     cost: float
     """Minus the log likelihood of the best particle."""
+    log_evidence: float
+    """Log of the data's probability under the model, averaged over the prior."""
     edge: str
     """`"lower"` or `"upper"` when the target piles up at that end of its range, else empty."""
 
@@ -67,6 +69,7 @@ def assess(curves: Curves, ensemble: Ensemble, data: Data) -> Assessment:
         chi2=float(moments(data.squares(reflectivity), weight)[0] / len(data)),
         p_value=float(moments(data.tail(reflectivity), weight)[0]),
         cost=-float(data.log_likelihood(reflectivity).max()),
+        log_evidence=ensemble.log_evidence,
         edge=_edge(ensemble.points[:, curves.parameters.target], weight),
     )
 

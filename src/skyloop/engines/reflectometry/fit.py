@@ -18,7 +18,7 @@ from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 from skyloop.quantities import FloatArray
 
-__all__ = ["QUICK", "THOROUGH", "Fit", "Mode", "Search", "fit_curve", "fit_data"]
+__all__ = ["QUICK", "THOROUGH", "Fit", "Mode", "Search", "fit_curve", "fit_data", "quick"]
 
 _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
 _SCOUT_STEPS = 10
@@ -46,6 +46,12 @@ THOROUGH = Search()
 """For a fit that is told."""
 QUICK = Search(starts=32, steps=30, tolerance=1e-3)
 """For a fit that only guides."""
+_STARTS_PER_PARAMETER = 7
+
+
+def quick(parameters: int) -> Search:
+    """A fit that only guides; with many parameters from more starts, or it would miss a mode now and then."""
+    return replace(QUICK, starts=max(QUICK.starts, _STARTS_PER_PARAMETER * parameters))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,8 @@ from skyloop.errors import Outcome
 __all__ = ["Verdict", "agree", "carried", "doubted", "settled"]
 
 _AGREEMENT = 3.0
+_SAME_EVIDENCE = 4.0
+"""Two inferences of one posterior differ less in log evidence: by some tenths, after many updates by two."""
 _MOST_OTHER_MASS = 0.01
 """Another value of the target may be this probable before it must be told."""
 _OPEN = 1.2
@@ -56,8 +58,8 @@ def settled(found: Assessment, pair: tuple[Assessment, Assessment]) -> Verdict:
     if agree(*pair) or found.is_misfit:
         return carried(found, z)
     reason = (
-        f"two independent inferences give {pair[0].target:.5g} and {pair[1].target:.5g}; "
-        "the more probable one is told"
+        f"two independent inferences give {pair[0].target:.5g} and {pair[1].target:.5g}, with log evidence "
+        f"{pair[0].log_evidence:.1f} and {pair[1].log_evidence:.1f}; the more probable one is told"
     )
     return Verdict(Outcome.DEGRADED, reason, z=z)
 
@@ -86,8 +88,12 @@ def doubted(verdict: Verdict, found: Assessment, rival: Rival, *, strict: bool) 
 
 
 def agree(first: Assessment, other: Assessment) -> bool:
-    """True when two estimates of the target are less than 3 standard deviations apart."""
-    return abs(_difference(first, other)) < _AGREEMENT
+    """True when two estimates of the target are less than 3 standard deviations apart, and of one posterior.
+
+    The evidence tells an inference that missed the most probable samples, where its wide target hides it.
+    """
+    is_one_posterior = abs(first.log_evidence - other.log_evidence) < _SAME_EVIDENCE
+    return is_one_posterior and abs(_difference(first, other)) < _AGREEMENT
 
 
 def _difference(first: Assessment, other: Assessment) -> float:
