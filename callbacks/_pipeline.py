@@ -22,6 +22,7 @@ from skyloop.documents.inbox import Key
 from skyloop.documents.run import AnalysisIdentity, AnalysisRun
 from skyloop.errors import DataError, Outcome
 from skyloop.runtime.guarded import Broken, guarded
+from skyloop.runtime.reading import Reader
 from skyloop.runtime.runners import Runner
 
 __all__ = ["Pipeline"]
@@ -61,6 +62,9 @@ class Pipeline:
         self._options = options
         self._identity = identity
         self._gate = Gate()
+        self.reader = Reader(
+            options.root_map, options.allowed_roots, options.handlers, deadline=options.deadline
+        )
         self._courses: dict[str, Course] = {}
         self.counts = outlet.counts
         self.faults = Faults("fault of the analyzer")
@@ -84,8 +88,8 @@ class Pipeline:
 
     def quarantine(self, what: Quarantined) -> None:
         """Count a document that was put aside, and say so once per reason."""
-        if self.counts.put_aside(what.reason):
-            _log.warning("put aside a %s document: %s", what.name, what.reason)
+        if self.counts.put_aside(what):
+            _log.warning("put aside a %s document (uid '%s'): %s", what.name, what.uid, what.reason)
         course = self._courses.get(what.run_uid)
         if course is not None:
             course.quarantined += 1
@@ -112,12 +116,8 @@ class Pipeline:
     def _course(self, start: dict[str, Any]) -> Course:
         run = AnalysisRun(start, self._identity, self._outlet.schema)
         wanted = self._technique.wanted
-        points = Points(
-            root_map=self._options.root_map or {},
-            allowed_roots=tuple(self._options.allowed_roots),
-            handlers=self._options.handlers,
-            wanted=partial(self._wanted, start["uid"], wanted) if wanted else None,
-        )
+        chosen = partial(self._wanted, start["uid"], wanted) if wanted else None
+        points = Points(self.reader, wanted=chosen)
         return Course(start, run, points)
 
     def _wanted(self, run_uid: str, choose: Wanted, descriptor: Mapping[str, Any]) -> set[str]:
@@ -214,6 +214,7 @@ class Pipeline:
         """End the runs that are still open with what is known of them."""
         for course in list(self._courses.values()):
             self._stop(course, "abort", "the analysis was closed before the run stopped")
+        self.reader.end()
 
     def expire(self, now: float) -> None:
         """Close runs from which nothing was heard for longer than their time to live."""

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-import math
 from typing import Any
 
-import numpy as np
 from event_model import DocumentNames, pack_event_page, schema_validators
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, rule
+from wire import RUNS, SETTINGS, Wire
 
 from skyloop.documents._pages import is_page, rows_of
 from skyloop.documents.frames import Points
 from skyloop.documents.gate import Gate, Quarantined
 
-RUNS = ("run-0", "run-1", "run-2")
 STREAMS = ("primary", "baseline")
-
-junk = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.sampled_from([0, -1, 1, 2**63, 10**400]),
-    st.floats(),
-    st.text(max_size=4),
-    st.binary(max_size=3),
-    st.sampled_from(["", "..", "a/b", "run-0", "run-1", "run-0-primary", "run-1-image", "x\x00", "\ud800"]),
-    st.sampled_from([np.int64(3), np.float32(2.5), np.float64(math.nan), np.bool_(True), np.str_("uid")]),
-    st.sampled_from([np.arange(3), np.zeros((2, 2)), np.array(1.0), np.array([None])]),
-    st.lists(st.integers(-2, 2), max_size=3),
-    st.dictionaries(st.text(max_size=3), st.integers(-2, 2), max_size=2),
-    st.dictionaries(st.integers(), st.integers(), max_size=2),
-)
-keys = st.one_of(st.text(max_size=3), st.sampled_from(["uid", "time", "data", "x", "filled"]))
 
 
 def data_keys() -> dict[str, Any]:
@@ -44,14 +23,13 @@ def data_keys() -> dict[str, Any]:
     return {"x": number, "a": array, "image": {**array, "external": "STREAM:", "dtype_numpy": "<f8"}}
 
 
-class Documents(RuleBasedStateMachine):
-    """Documents lie on a wire until they are delivered; what lies there may be changed in any way."""
+class Documents(Wire):
+    """A gate at the end of the wire, and points behind it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = Gate(max_parked=15, park_seconds=5.0)
         self.points = [Points(), Points(wanted=lambda descriptor: set())]
-        self.wire: list[tuple[Any, Any]] = []
         self.uids = itertools.count()
         self.now = 0.0
         self.counts = dict.fromkeys(("came", "accepted", "quarantined", "absorbed"), 0)
@@ -123,57 +101,9 @@ class Documents(RuleBasedStateMachine):
             self.event(run, stream, seq_num)
         self.event_page(run, stream, count)
 
-    # ------------------------------------------------------------------ what goes wrong on the way
-
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
-        self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
-
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data())
-    def duplicate(self, data: st.DataObject) -> None:
-        self.wire.append(data.draw(st.sampled_from(self.wire)))
-
-    @precondition(lambda self: len(self.wire) > 1)
-    @rule(data=st.data())
-    def swap(self, data: st.DataObject) -> None:
-        i, j = (data.draw(st.integers(0, len(self.wire) - 1)) for _ in range(2))
-        self.wire[i], self.wire[j] = self.wire[j], self.wire[i]
-
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data(), value=junk, key=keys)
-    def mutate(self, data: st.DataObject, value: Any, key: str) -> None:
-        at = data.draw(st.integers(0, len(self.wire) - 1))
-        name, doc = self.wire[at]
-        changed: Any = copy.deepcopy(doc)
-        target = changed
-        while data.draw(st.booleans()):  # anywhere in the document, not only at its top
-            inner = [v for v in target.values() if isinstance(v, dict)]
-            if not inner:
-                break
-            target = data.draw(st.sampled_from(inner))
-        where = data.draw(st.sampled_from([*target, key]))
-        if data.draw(st.booleans()):
-            target[where] = value
-        else:
-            target.pop(where, None)
-        self.wire[at] = (name, changed)
-
-    @rule(name=st.one_of(junk, st.sampled_from([n.name for n in DocumentNames])), doc=junk)
-    def rubbish(self, name: Any, doc: Any) -> None:
-        self.deliver_one(name, doc)
-
     # ------------------------------------------------------------------ delivery
 
-    @precondition(lambda self: self.wire)
-    @rule(count=st.integers(1, 12))
-    def deliver(self, count: int) -> None:
-        for _ in range(min(count, len(self.wire))):
-            self.deliver_one(*self.wire.pop(0))
-
-    def deliver_one(self, name: Any, doc: Any) -> None:
-        before = repr(doc)
+    def hear(self, name: Any, doc: Any) -> None:
         self.now += 0.1
         rows = rows_of(name, doc) if isinstance(name, str) and is_page(name) and isinstance(doc, dict) else ""
         self.counts["came"] += len(rows) if isinstance(rows, list) else 1
@@ -186,7 +116,6 @@ class Documents(RuleBasedStateMachine):
             self.points[0].feed(*passed)
             made = self.points[1].feed(*passed)  # wants no frames, so that each event is a point
             assert len(made) == (passed[0] == "event")
-        assert repr(doc) == before
 
     def note_quarantined(self, quarantined: tuple[Quarantined, ...]) -> None:
         self.counts["quarantined"] += len(quarantined)
@@ -214,8 +143,7 @@ class Documents(RuleBasedStateMachine):
             assert all(missing.reason and missing.run_uid for missing in points.refused())
 
     def teardown(self) -> None:
-        while self.wire:
-            self.deliver_one(*self.wire.pop(0))
+        self.deliver_all()
         self.note_quarantined(self.gate.expire(self.now + 1e6, 1.0).quarantined)
         self.nothing_is_lost()
         assert (self.gate.parked, self.gate.open_runs) == (0, ())
@@ -223,11 +151,4 @@ class Documents(RuleBasedStateMachine):
 
 
 TestDocuments = Documents.TestCase
-TestDocuments.settings = settings(
-    max_examples=80,
-    stateful_step_count=50,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+TestDocuments.settings = SETTINGS

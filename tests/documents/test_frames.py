@@ -16,6 +16,7 @@ import pytest
 from bluesky import RunEngine
 from event_model import compose_run
 
+from skyloop.documents.external import ExternalData, Roots
 from skyloop.documents.frames import Missing, Point, Points
 from skyloop.documents.gate import Gate
 from skyloop.errors import DocumentError
@@ -96,7 +97,12 @@ class Raw:
         ]
 
     def points(self, **options: Any) -> Points:
-        return Points(allowed_roots=[str(self.path.parent)], **options)
+        return reading(self.path.parent, **options)
+
+
+def reading(folder: Path, **options: Any) -> Points:
+    """Points that read external data below a folder."""
+    return Points(ExternalData(Roots({}, [str(folder)])), **options)
 
 
 def fed(points: Points, docs: list[tuple[str, Any]]) -> list[Point]:
@@ -293,7 +299,7 @@ def test_what_was_not_asked_for_is_missing_and_says_so(tmp_path: Path, monkeypat
 
 def test_a_refused_file_gives_up_each_point_once(tmp_path: Path):
     raw = Raw(tmp_path, motor=MOTOR, image=IMAGE)
-    points = Points(allowed_roots=[str(tmp_path / "elsewhere")])
+    points = reading(tmp_path / "elsewhere")
     docs = [*raw.head("image"), raw.frames("image", 0, 2), raw.event(1, motor=1.0), raw.event(2, motor=1.0)]
     assert fed(points, docs) == []
     refused = points.refused()
@@ -377,7 +383,7 @@ class Seen:
     """Everything a RunEngine emitted, and the points made of it on the way."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.gate, self.points = Gate(), Points(allowed_roots=[str(folder)], **options)
+        self.gate, self.points = Gate(), reading(folder, **options)
         self.docs: list[tuple[str, Any]] = []
         self.made: list[Point] = []
 

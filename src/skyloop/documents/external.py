@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from skyloop.documents._hdf5 import Hdf5Files, Span
 from skyloop.documents._reading import MOST_BYTES, NotYet, Reading, Unreadable
 from skyloop.documents._roots import Roots
 
-__all__ = ["ExternalData", "Handler", "NotYet", "Reading", "Roots", "Unreadable"]
+__all__ = ["MOST_BYTES", "External", "ExternalData", "Handler", "NotYet", "Reading", "Roots", "Unreadable"]
 
 Handler = Callable[..., Callable[..., Any]]
 """Reader of a spec, as event-model's Filler uses it: `handler(path, **resource_kwargs)(**datum_kwargs)`."""
@@ -30,6 +30,28 @@ _HANDLER_FAULTS = (
     TypeError,
     ValueError,
 )
+
+
+class External(Protocol):
+    """Where points get their external data from; failures are values."""
+
+    def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any], /) -> Reading:
+        """One frame of a stream."""
+        ...
+
+    def datum(
+        self, resource: Mapping[str, Any], datum: Mapping[str, Any], entry: Mapping[str, Any], /
+    ) -> Reading:
+        """What a `datum` document refers to."""
+        ...
+
+    def new_round(self) -> None:
+        """Look again for what was not there."""
+        ...
+
+    def close(self) -> None:
+        """Close all files."""
+        ...
 
 
 class ExternalData:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from skyloop.documents._streams import Event, Layout, Stream
-from skyloop.documents.external import ExternalData, Handler, NotYet, Reading, Roots, Unreadable
+from skyloop.documents.external import External, ExternalData, NotYet, Reading, Roots, Unreadable
 from skyloop.errors import DocumentError
 
 __all__ = ["Missing", "Point", "Points", "Wanted"]
@@ -65,24 +65,12 @@ class Points:
     read by `retry`.
 
     Args:
-        root_map: replaces the beginning of file paths in documents by the path on this machine.
-        allowed_roots: folders that data may be read from; none by default.
-        handlers: spec of a `resource` document to a reader of event-model's kind.
+        external: reads data stored elsewhere; by default none are read.
         wanted: which external data keys to read; the others are left out. All by default.
-
-    Raises:
-        ConfigError: an allowed root is not an absolute path.
     """
 
-    def __init__(
-        self,
-        root_map: Mapping[str, str] | None = None,
-        allowed_roots: Sequence[str] = (),
-        *,
-        handlers: Mapping[str, Handler] | None = None,
-        wanted: Wanted | None = None,
-    ) -> None:
-        self._external = ExternalData(Roots(root_map or {}, allowed_roots), handlers)
+    def __init__(self, external: External | None = None, *, wanted: Wanted | None = None) -> None:
+        self._external = external or ExternalData(Roots({}, ()))
         self._wanted = wanted
         self._runs: dict[str, Mapping[str, Any]] = {}
         self._streams: dict[tuple[str, str], Stream] = {}

@@ -62,13 +62,20 @@ class Inbox:
         name: makes the inbox findable by `inbox_named` as long as somebody holds it.
         capacity: how many results are kept; the oldest are forgotten first.
         config: configuration of the analysis as JSON values, as in its start document; empty: not known.
+        units: unit of each field of the results; empty: not known.
     """
 
     def __init__(
-        self, name: str = "", capacity: int = 10_000, *, config: Mapping[str, Any] | None = None
+        self,
+        name: str = "",
+        capacity: int = 10_000,
+        *,
+        config: Mapping[str, Any] | None = None,
+        units: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.config: Mapping[str, Any] = config or {}
+        self.units: Mapping[str, str] = units or {}
         self.retired = False
         self._capacity = capacity
         self._lock = RLock()
