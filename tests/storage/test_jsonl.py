@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stored_runs import analysis_run, essence, raw_run, uid_of
@@ -69,16 +72,21 @@ def test_the_same_run_again_is_absorbed_and_the_file_stays(writer):
 def test_another_content_under_the_same_uid_is_refused_and_the_file_stays(writer):
     put(writer, analysis_run("raw"))
     before = only_file(writer).read_bytes()
-    with pytest.raises(StorageError, match="other content"):
-        put(writer, analysis_run("raw", seed=2))
-    assert only_file(writer).read_bytes() == before
+    other = analysis_run("raw", seed=2)
+    with pytest.raises(StorageError, match=r"other content; what came now is in (\S+); mend") as refusal:
+        put(writer, other)
+    file = writer.path(other[0][1]["uid"])
+    assert file.read_bytes() == before
+    (part,) = (path for path in file.parent.iterdir() if path != file)
+    assert part.name in str(refusal.value)
+    assert essence(read_jsonl(part)) == essence(other)
 
 
 def test_a_run_bears_its_name_only_when_it_has_stopped(writer):
     *documents, stop = analysis_run("raw")
     put(writer, documents)
     final = writer.path(documents[0][1]["uid"])
-    assert only_file(writer).name == f"{final.name}.part"
+    assert re.fullmatch(rf"{final.stem}\.{os.getpid()}-\d+\.jsonl\.part", only_file(writer).name)
     put(writer, [stop])
     assert only_file(writer) == final
 
@@ -104,16 +112,11 @@ def test_an_unfinished_file_under_the_final_name_is_replaced(tmp_path):
     assert essence(read_jsonl(file)) == essence(documents)
 
 
-def test_two_that_write_one_run_at_once_do_not_mix(tmp_path):
-    documents = analysis_run("raw")
-    early, late = JsonlWriter(tmp_path), JsonlWriter(tmp_path)
-    put(early, documents[:3])
-    put(late, documents[:2])
-    with pytest.raises(StorageError, match="another process writes this run too"):
-        put(early, documents[3:])
-    put(late, documents[2:])
-    (file,) = tmp_path.iterdir()
-    assert essence(read_jsonl(file)) == essence(documents)
+@pytest.mark.parametrize("documents", [analysis_run("raw"), raw_run("a", seq_nums=(1, 2, 2))])
+def test_a_document_that_comes_twice_is_written_once(writer, documents):
+    put(writer, (document for document in documents[:-1] for _ in range(2)))
+    put(writer, [*documents[-1:], *documents[-2:]])
+    assert essence(read_jsonl(only_file(writer))) == essence(documents)
 
 
 def test_a_torn_last_line_is_passed_over_and_told(writer):
@@ -160,12 +163,24 @@ def test_a_uid_that_is_a_path_is_refused(writer, uid):
         writer("start", {"uid": uid, "time": 0.0})
 
 
-def test_a_document_that_cannot_be_written_ends_its_run_and_no_other(writer):
+def circle() -> list[Any]:
+    ring: list[Any] = []
+    ring.append(ring)
+    return ring
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(object(), "no place in a document"), (circle(), "Circular reference"), ({(1, 2): 3}, "keys must be")],
+    ids=["object", "circle", "key"],
+)
+def test_a_document_that_cannot_be_written_ends_its_run_and_no_other(writer, value, reason):
     bad, good = raw_run("bad"), raw_run("good")
     put(writer, [*bad[:2], *good[:2]])
-    with pytest.raises(StorageError, match="no place in a document"):
-        writer("event", bad[2][1] | {"data": {"x": object()}})
+    with pytest.raises(StorageError, match=reason):
+        writer("event", bad[2][1] | {"data": {"x": value}})
     put(writer, [*bad[2:], *good[2:]])
     assert not writer.path(uid_of("bad")).exists()
-    assert len(list(read_jsonl(writer.path(uid_of("bad")).with_suffix(".jsonl.part")))) == 2
+    (part,) = writer.path("x").parent.glob(f"{uid_of('bad')}.*.part")
+    assert len(list(read_jsonl(part))) == 2
     assert essence(read_jsonl(writer.path(uid_of("good")))) == essence(good)

@@ -9,7 +9,7 @@ from event_model import unpack_datum_page, unpack_event_page
 
 from skyloop.documents.run import NamedDocument
 
-__all__ = ["Routes", "singles"]
+__all__ = ["Once", "Routes", "singles"]
 
 _PARENTS = ("run_start", "descriptor", "resource", "stream_resource")
 
@@ -42,6 +42,25 @@ class Routes:
     def _learn(self, uid: str, run: str) -> str:
         self._run_of[uid] = run
         return run
+
+
+class Once:
+    """Which documents of a run have come: two analyses may send the same ones to one store."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def is_new(self, name: str, doc: Mapping[str, Any]) -> bool:
+        """Whether a document comes for the first time; one without an uid always does.
+
+        >>> once = Once()
+        >>> once.is_new("event", {"uid": "e"}), once.is_new("event", {"uid": "e"})
+        (True, False)
+        """
+        uid = str(doc.get("uid") or doc.get("datum_id") or "")  # a list in a page
+        new = not uid or (name, uid) not in self._seen
+        self._seen.add((name, uid))
+        return new
 
 
 def singles(name: str, doc: dict[str, Any]) -> Iterator[NamedDocument]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 from skyloop.documents.run import NamedDocument
 from skyloop.errors import StorageError
+from skyloop.storage._routing import Once
 from skyloop.storage._tiled_runs import stored_documents
 from skyloop.storage.digest import RunDigest, digest
 from skyloop.storage.packed import pack, unpacked
@@ -35,20 +36,6 @@ def remove(client: Any, uid: str) -> None:
     client[uid].delete(recursive=True, external_only=False)
 
 
-class _Once:
-    """Which documents have come."""
-
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, str]] = set()
-
-    def is_new(self, name: str, doc: dict[str, Any]) -> bool:
-        key = (name, doc.get("uid") or doc.get("datum_id") or "")
-        if key in self._seen:
-            return False
-        self._seen.add(key)
-        return True
-
-
 class Writing:
     """Writes a run that the catalog does not have.
 
@@ -60,7 +47,7 @@ class Writing:
         self._client = client
         self._uid = uid
         self._batch_size = batch_size
-        self._once = _Once()
+        self._once = Once()
         self._spool = TemporaryFile()  # noqa: SIM115  # closed in `close`
         self._writer: Callable[[str, dict[str, Any]], Any] | None = None
         self._whole = True
@@ -149,7 +136,7 @@ class Comparing:
     def __init__(self, run: Any, uid: str) -> None:
         self._run = run
         self._uid = uid
-        self._once = _Once()
+        self._once = Once()
         self._digest = RunDigest()
 
     def add(self, name: str, doc: dict[str, Any]) -> None:

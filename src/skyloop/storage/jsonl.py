@@ -4,31 +4,33 @@ A line is `{"name": "event", "doc": {...}}`. NaN and infinities are written as t
 `Infinity`, as Bluesky's writer does: Python reads them back exactly, and a `null` in their place would turn a
 number into nothing. A reader of strict JSON has to replace these words first.
 
-Lines go into `<uid>.jsonl.part`, whole and flushed, so that a running analysis can be watched and a process
-that dies loses nothing it had written. At its stop the run gets its name, `<uid>.jsonl`, which only finished
-runs bear. Where one is there already, the two are compared.
+Lines go into `<uid>.<process>-<number>.jsonl.part`, whole and flushed, so that a running analysis can be
+watched and a process that dies loses nothing it had written. Each writer has a part of its own. At its stop
+the run gets its name, `<uid>.jsonl`, which only finished runs bear. Where one is there already, the two are
+compared.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 
 from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError, SkyloopError, StorageError
-from skyloop.storage._routing import Routes
+from skyloop.storage._parts import Part
+from skyloop.storage._routing import Once, Routes
 from skyloop.storage.digest import digest
 
 __all__ = ["JsonlDocuments", "JsonlWriter", "json_line", "read_jsonl"]
 
-_PART = ".jsonl.part"
 _LONGEST_LINE = 256 * 1024 * 1024
+_UNFIT = (SkyloopError, OSError, TypeError, ValueError, LookupError, RecursionError)
 
 
 def json_line(name: str, doc: dict[str, Any]) -> bytes:
@@ -49,19 +51,20 @@ def _plain(value: Any) -> Any:
 class JsonlWriter:
     """A callback that writes each run into its own file of a folder; runs may come interleaved.
 
-    Until its stop document comes, a run is in a file `<uid>.jsonl.part`. Writing a run again is a success
-    when its content is that of the file (see `digest`). What was never finished is replaced when the run
-    comes again.
+    Until its stop document comes, a run is in a file that ends in `.part`, one for each writer. Writing a run
+    again is a success when its content is that of the file (see `digest`); a document that comes twice is
+    written once. What was never finished is replaced by the whole run.
 
     Raises:
-        StorageError: the folder cannot be written, or the run is there with other content. The rest of that
-            run is then passed over; other runs go on.
+        StorageError: the folder cannot be written, or the run is there with other content: the part then
+            stays. The rest of that run is passed over; other runs go on.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._routes = Routes()
         self._open: dict[str, _Put] = {}
+        self._one_at_a_time = Lock()  # it may be subscribed to several analyses
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,29 +76,34 @@ class JsonlWriter:
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Write one document."""
-        run = self._routes.of(name, doc) or ""
-        if name != "start" and run not in self._open:
-            return  # of a run that failed, or whose start went elsewhere
-        try:
-            self._add(run, name, doc)
-        except (SkyloopError, OSError, TypeError) as error:
-            with suppress(OSError):  # closing tries once more to write what a full disk has just refused
-                self._drop(run)
-            raise StorageError(f"run {run} is not written to {self.path(run)}: {error}") from error
-        if name == "stop":
-            self._drop(run)
-
-    def _add(self, run: str, name: str, doc: dict[str, Any]) -> None:
-        if name != "start":
-            self._open[run].add(name, doc)
-        elif run not in self._open:  # else the same start, delivered once more
-            self._open[run] = _Put(self.path(_safe(run)))
-            self._open[run].add(name, doc)
+        with self._one_at_a_time:
+            self._take(name, doc)
 
     def close(self) -> None:
         """Close the files of runs that have not stopped."""
-        for run in list(self._open):
-            self._drop(run)
+        with self._one_at_a_time, ExitStack() as closing:
+            for run in list(self._open):
+                closing.callback(self._drop, run)
+
+    def _take(self, name: str, doc: dict[str, Any]) -> None:
+        run = self._routes.of(name, doc) or ""
+        if name != "start" and run not in self._open:
+            return  # of a run that failed, or whose start went elsewhere
+        goes_on = False
+        try:
+            self._add(run, name, doc)
+            goes_on = name != "stop"
+        except _UNFIT as error:
+            raise StorageError(f"run {run} is not written to {self.path(run)}: {error}") from error
+        finally:
+            if not goes_on:  # a run that lacks a document must never get its name
+                with suppress(OSError):  # closing tries once more to write what a full disk has just refused
+                    self._drop(run)
+
+    def _add(self, run: str, name: str, doc: dict[str, Any]) -> None:
+        if run not in self._open:
+            self._open[run] = _Put(self.path(_safe(run)))
+        self._open[run].add(name, doc)
 
     def _drop(self, run: str) -> None:
         self._routes.forget(run)
@@ -112,40 +120,51 @@ def _safe(uid: str) -> str:
 class _Put:
     """One run on its way into its file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_suffix(_PART)
-        self._part.unlink(missing_ok=True)  # who still writes the old one must not write into this one
-        self._file: BinaryIO = self._part.open("xb")
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        self._part = Part(final)
+        self._once = Once()
 
     def add(self, name: str, doc: dict[str, Any]) -> None:
-        self._file.write(json_line(name, doc))
-        self._file.flush()
+        if self._once.is_new(name, doc):
+            self._part.write(json_line(name, doc))
         if name == "stop":
             self._settle()
 
     def close(self) -> None:
-        self._file.close()
+        self._part.close()
 
     def _settle(self) -> None:
         """Give the run its name; absorb a repetition, replace the unfinished, refuse what differs."""
-        if not self._is_mine():
-            raise StorageError("another process writes this run too; mend: let one of them end first")
-        self._file.close()
-        if self._path.exists():
-            stored, again = digest(read_jsonl(self._path)), digest(read_jsonl(self._part))
-            if stored.complete:
-                self._part.unlink()
-                if stored.hexdigest() == again.hexdigest():
-                    return
-                raise StorageError(
-                    "the file holds this run with other content; mend: keep both by writing to another "
-                    "folder, or move the old file away"
-                )
-        self._part.replace(self._path)
+        kept = self._kept()
+        self._part.clear(lambda left: _is_needless(left, kept))
+        if kept != self._final:
+            raise StorageError(
+                f"the file holds this run with other content; what came now is in {kept.name}; mend: compare "
+                "them, then move one away or write to another folder"
+            )
 
-    def _is_mine(self) -> bool:
-        return self._part.exists() and os.path.samestat(os.fstat(self._file.fileno()), self._part.stat())
+    def _kept(self) -> Path:
+        """The file in which what came now is kept."""
+        while not self._part.take_name():
+            stored, again = digest(read_jsonl(self._final)), digest(read_jsonl(self._part.path))
+            if not stored.complete:
+                self._final.unlink(missing_ok=True)
+            elif stored.hexdigest() == again.hexdigest():
+                self._part.remove()
+                break
+            else:
+                return self._part.path
+        return self._final
+
+
+def _is_needless(left: Path, kept: Path) -> bool:
+    """Whether a file is unfinished or says what is kept; a damaged one is for a person to look at."""
+    try:
+        found = digest(read_jsonl(left))
+        return not found.complete or found.hexdigest() == digest(read_jsonl(kept)).hexdigest()
+    except (DataError, LookupError):
+        return False
 
 
 def read_jsonl(path: Path, *, longest_line: int = _LONGEST_LINE, containing: bytes = b"") -> JsonlDocuments:
