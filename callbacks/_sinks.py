@@ -32,6 +32,11 @@ class Sinks:
         for sink in self._all:
             sink(*document)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is asked from within one of them, on its thread."""
+        return any(sink.is_here for sink in self._all)
+
     def flush(self, deadline: float) -> bool:
         """Wait until they took everything; false when they did not before `deadline` [s, monotonic]."""
         return all(sink.flush(_until(deadline)) for sink in self._all)
@@ -41,9 +46,9 @@ class Sinks:
         return all([self.flush(deadline), *(sink.close(_until(deadline)) for sink in self._own)])
 
     @property
-    def failures(self) -> tuple[str, ...]:
-        """The last failure of each that had one."""
-        return tuple(sink.last_failure for sink in self._all if sink.failed)
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with each that is not in order."""
+        return tuple(trouble for sink in self._all if (trouble := sink.trouble))
 
 
 def _until(deadline: float) -> float:

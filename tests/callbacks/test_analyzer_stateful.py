@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections import Counter
@@ -13,33 +12,24 @@ from typing import Any
 import numpy as np
 import toy
 from event_model import pack_event_page
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, rule
 from listener import AnalysisOf, Listener
+from wire import RUNS, SETTINGS, Wire
 
 from skyloop.callbacks import Analyzer, Options
 from skyloop.documents.frames import Point
 
-RUNS = ("run-0", "run-1", "run-2")
 VALUES = st.one_of(
     st.floats(0, 100).map(lambda v: round(v, 3)),
     st.sampled_from([toy.RAISES, toy.EXITS, math.nan, math.inf, "text", None, 10**400, np.float64(2.5)]),
 )
-JUNK = st.one_of(
-    st.none(),
-    st.integers(-2, 2),
-    st.sampled_from([0, 2**63, 10**400, math.nan, "", "..", "run-0", "run-1-d", np.int64(3), np.zeros(2)]),
-    st.lists(st.integers(-2, 2), max_size=2),
-    st.dictionaries(st.text(max_size=2), st.integers(-2, 2), max_size=2),
-)
-KEYS = ("uid", "time", "seq_num", "data", "descriptor", "run_start", "name", "data_keys", "filled", "extra")
 
 
 class Direct(Listener):
     """A sink without a thread of its own: what is published is heard at once, run by run."""
 
-    failed, last_failure = 0, ""
+    trouble, is_here = "", False
 
     def __init__(self, ended: Callable[[AnalysisOf], None]) -> None:
         super().__init__()
@@ -72,8 +62,8 @@ class Direct(Listener):
         return True
 
 
-class Analysis(RuleBasedStateMachine):
-    """Documents lie on a wire until they are delivered; what lies there may be changed in any way."""
+class Analysis(Wire):
+    """An analyzer at the end of the wire."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +73,6 @@ class Analysis(RuleBasedStateMachine):
         self.analysis = Analyzer(technique, toy.Config(), Options(executor="inline", time_to_live=30.0))
         self.listener = Direct(self.the_final_word_is_right)
         self.analysis._sinks._all.append(self.listener)  # type: ignore[arg-type]
-        self.wire: list[tuple[Any, Any]] = []
         self.uids = itertools.count()
 
     def frame_of(self, point: Point) -> float | None:
@@ -135,56 +124,16 @@ class Analysis(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ what goes wrong on the way
 
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
-        self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
-
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data())
-    def duplicate(self, data: st.DataObject) -> None:
-        self.wire.append(data.draw(st.sampled_from(self.wire)))
-
-    @precondition(lambda self: len(self.wire) > 1)
-    @rule(data=st.data())
-    def swap(self, data: st.DataObject) -> None:
-        i, j = (data.draw(st.integers(0, len(self.wire) - 1)) for _ in range(2))
-        self.wire[i], self.wire[j] = self.wire[j], self.wire[i]
-
-    @precondition(lambda self: self.wire)
-    @rule(data=st.data(), key=st.sampled_from(KEYS), value=JUNK, gone=st.booleans())
-    def mutate(self, data: st.DataObject, key: str, value: Any, gone: bool) -> None:
-        at = data.draw(st.integers(0, len(self.wire) - 1))
-        name, doc = self.wire[at]
-        changed = copy.deepcopy(doc)
-        if gone:
-            changed.pop(key, None)
-        else:
-            changed[key] = value
-        self.wire[at] = (name, changed)
-
     @rule(run=st.sampled_from(RUNS), number=st.integers(1, 3), value=VALUES)
     def rewind(self, run: str, number: int, value: Any) -> None:
         """The same number once more: new uid, new time."""
         self.event(run, number, value)
         self.event(run, number, value)
 
-    @rule(name=JUNK, doc=JUNK)
-    def rubbish(self, name: Any, doc: Any) -> None:
-        self.deliver_one(name, doc)
-
     # ------------------------------------------------------------------ delivery
 
-    @precondition(lambda self: self.wire)
-    @rule(count=st.integers(1, 15))
-    def deliver(self, count: int) -> None:
-        for _ in range(min(count, len(self.wire))):
-            self.deliver_one(*self.wire.pop(0))
-
-    def deliver_one(self, name: Any, doc: Any) -> None:
-        before = repr(doc)
+    def hear(self, name: Any, doc: Any) -> None:
         self.analysis(name, doc)
-        assert repr(doc) == before
 
     @rule()
     def time_passes(self) -> None:
@@ -202,8 +151,7 @@ class Analysis(RuleBasedStateMachine):
         assert self.listener.results == self.frames
 
     def teardown(self) -> None:
-        while self.wire:
-            self.deliver_one(*self.wire.pop(0))
+        self.deliver_all()
         self.time_passes()
         assert self.analysis.close()
         self.nothing_of_ours_breaks()
@@ -229,11 +177,4 @@ def _told(run: AnalysisOf) -> list[tuple[str, str]]:
 
 
 TestAnalysis = Analysis.TestCase
-TestAnalysis.settings = settings(
-    max_examples=100,
-    stateful_step_count=40,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+TestAnalysis.settings = SETTINGS

@@ -155,6 +155,63 @@ def test_a_closed_analysis_takes_nothing_in(caplog: pytest.LogCaptureFixture) ->
     assert len(warnings_of(caplog)) == 2
 
 
+@pytest.mark.parametrize("call", ["flush", "close"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_sink_that_waits_for_its_own_analysis_is_told_so_at_once(call: str, shared: bool) -> None:
+    analysis = analyzer("thread")
+
+    def waits(*_: object) -> None:
+        getattr(analysis, call)(1000.0)
+
+    given = analysis.subscribe(Sink(waits) if shared else waits)
+    for item in toy.raw_run([1.0]):
+        analysis(*item)
+    assert analysis.close()
+    assert given.close()
+    assert f"RuntimeError: analysis.{call}() was called from within a sink" in given.last_failure
+
+
+def test_what_the_analysis_calls_itself_must_not_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+    analysis = analyzer("thread")
+
+    def waits(_: object) -> None:
+        try:
+            analysis.close(1000.0)
+        except RuntimeError as error:
+            told.append(str(error))
+
+    analysis.inbox.future(("raw-1", "primary", 1)).add_done_callback(waits)
+    for item in toy.raw_run([1.0]):
+        analysis(*item)
+    assert analysis.close()
+    assert len(told) == 1
+    assert "would wait for its own end" in told[0]
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_forked_process_leaves_the_analysis_to_its_parent(
+    executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Listener()
+    analysis = analyzer(executor)
+    analysis.subscribe(heard)
+    first, *rest = toy.raw_run([1.0, 3.0])
+    analysis(*first)
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        for item in toy.raw_run([9.0], uid="of the child"):
+            analysis(*item)
+        assert analysis.flush(1000.0)
+        assert analysis.close(1000.0)
+    (reason,) = analysis.health.quarantined
+    assert "in the process that this one was forked from" in reason
+    for item in rest:
+        analysis(*item)
+    assert analysis.close()
+    assert heard.run().final().mean == 2.0
+
+
 # the end of the program -------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -101,6 +101,30 @@ def test_a_hanging_engine_is_ended_at_its_deadline() -> None:
     worker.close()
 
 
+def test_a_worker_leaves_it_to_its_parent_when_to_end(worker: WorkerRunner) -> None:
+    """A service manager tells every process of a service to end, the worker before the last frame is done."""
+    pid = worker.pid
+    os.kill(pid, signal.SIGTERM)
+    assert same(worker.step("run", BATCHES), straight(BATCHES))
+    assert (worker.pid, worker.restarts) == (pid, 0)
+
+
+def test_a_forked_copy_of_a_runner_leaves_the_worker_to_its_parent(
+    worker: WorkerRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, pipe, ender = worker._child, worker._pipe, worker._ender
+    assert ender is not None
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        ender()
+    assert child is not None
+    assert child.poll() is None
+    assert pipe is not None
+    assert not pipe.closed
+    child.kill()
+    child.wait()
+
+
 def test_closing_ends_the_process(worker: WorkerRunner) -> None:
     pid = worker.pid
     worker.close()

@@ -160,6 +160,33 @@ def test_closing_a_sink_closes_what_it_wraps_after_the_last_document_on_its_own_
     assert store.closed_on == "skyloop-sink"
 
 
+@pytest.mark.parametrize("call", ["flush", "close"])
+def test_a_callback_that_waits_for_its_own_sink_is_told_so_at_once(call: str) -> None:
+    held: list[Sink] = []
+    sink = Sink(lambda *_: getattr(held[0], call)(1000.0))
+    held.append(sink)
+    sink("stop", {})
+    assert sink.close()
+    assert f"RuntimeError: Sink.{call}() was called from within a sink" in sink.last_failure
+    assert "mend: call it where the documents come from" in sink.last_failure
+
+
+def test_a_forked_process_takes_nothing_for_the_sink_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Any] = []
+    sink = Sink(lambda _, doc: got.append(doc))
+    with monkeypatch.context() as forked:
+        forked.setattr("os.getpid", lambda: -1)
+        sink("event", {"n": 0})
+        assert sink.flush(1000.0)
+        assert sink.close(1000.0)
+    assert "the sink is in the process that this one was forked from" in caplog.text
+    sink("event", {"n": 1})
+    assert sink.close()
+    assert got == [{"n": 1}]
+
+
 def test_a_file_is_let_go_of_when_its_sink_is_closed(tmp_path: Path) -> None:
     writer = JsonlWriter(tmp_path)
     sink = Sink(writer)
@@ -215,6 +242,38 @@ def test_many_lost_runs_are_not_all_named(caplog: pytest.LogCaptureFixture) -> N
         sink("start", {"uid": f"run-{n}"})
     assert not sink.close(0.05)
     assert "of the runs run-0, run-1, run-2, run-3, run-4 and 45 more;" in caplog.text
+
+
+def test_a_document_that_is_taken_while_the_sink_closes_is_not_left() -> None:
+    got: list[int] = []
+
+    def callback(_: str, doc: dict[str, Any]) -> None:
+        sink._delivery.mailbox.wait_closed(30)
+        got.append(doc["n"])
+
+    sink = Sink(callback)
+    for n in range(3):
+        sink("event", {"n": n})
+    assert sink.close(0.0)
+    assert got == [0, 1, 2]
+
+
+def test_a_callback_that_hangs_in_its_closing_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sinks, "_GRACE_SECONDS", 0.05)
+    go, store = Event(), Store()
+    monkeypatch.setattr(store, "close", lambda: go.wait(60))
+    sink = Sink(store)
+    sink("start", {"uid": "r"})
+    assert sink.flush(30)
+    assert sink.close(0.05)
+    assert "took every document, but its callback hangs in close()" in caplog.text
+    go.set()
+    sink._delivery.thread.join(60)
+    caplog.clear()
+    sink.close(0.05)
+    assert caplog.text == ""
 
 
 def test_a_busy_sink_tells_at_its_closing_what_it_did_not_take(

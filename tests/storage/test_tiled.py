@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -366,6 +367,40 @@ def test_a_catalog_that_is_open_is_refused_here_and_in_another_process(server):
     assert second.returncode == 1
     assert "StorageError" in second.stderr
     assert "close the server that has it open" in second.stderr
+
+
+_LEAVES_OPEN = """
+import sys
+from pathlib import Path
+from stored_runs import raw_run
+from skyloop.runtime.sinks import Sink
+from skyloop.storage.tiled import TiledSink, embedded_tiled
+sink = Sink(TiledSink(embedded_tiled(Path(sys.argv[1])).client))
+for document in raw_run("left open"):
+    sink(*document)
+"""
+
+
+def test_a_server_that_nobody_closes_serves_the_sinks_and_ends_with_the_program(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAVES_OPEN, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Finished server process" in (tmp_path / "error.log").read_text()
+    with embedded_tiled(tmp_path) as again:
+        assert essence(stored(again, documents := raw_run("left open"))) == essence(documents)
+
+
+def test_a_forked_process_leaves_the_server_to_its_parent(tmp_path, monkeypatch):
+    with embedded_tiled(tmp_path) as running:
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: -1)
+            running.close()
+        assert len(running.client) == 0
 
 
 def test_no_server_and_no_profile_are_told_apart(monkeypatch):

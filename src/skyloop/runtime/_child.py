@@ -60,7 +60,9 @@ def _end_with(parent: int) -> None:
 
 def _main() -> None:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C pauses the scan; it must not end the analysis
+    # Ctrl-C pauses the scan, and a service manager tells all processes to end: our parent decides about us
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.SIG_IGN)
     try:
         _serve(Connection(int(sys.argv[1])))
     except EOFError:

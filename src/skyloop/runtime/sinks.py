@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count, islice
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Protocol, runtime_checkable
 
 from skyloop.errors import UnavailableError
-from skyloop.runtime.endings import ended, ends_with
+from skyloop.runtime.endings import ended, ends_with, waits_for_itself
 from skyloop.runtime.guarded import Broken, guarded
 from skyloop.runtime.mailbox import Mailbox
 
@@ -114,42 +115,90 @@ class Sink:
         return self._delivery.losses.last
 
     @property
+    def trouble(self) -> str:
+        """What is wrong now, or was lost; empty in good order."""
+        delivery = self._delivery
+        if delivery.refused:
+            return f"does not answer, {self.waiting} documents wait: {delivery.refused}"
+        return f"{self.failed} documents lost; the last: {self.last_failure}" if self.failed else ""
+
+    @property
     def waiting(self) -> int:
         """How many documents the callback has not taken yet."""
         return self._delivery.mailbox.waiting
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is asked from within the callback, on the thread of the sink."""
+        return current_thread() is self._delivery.thread
+
     def flush(self, timeout: float) -> bool:
-        """Wait until the callback has taken everything; false when it did not within `timeout` seconds."""
-        return self._delivery.mailbox.wait_idle(timeout)
+        """Wait until the callback has taken everything; false when it did not within `timeout` seconds.
+
+        Raises:
+            RuntimeError: the callback itself calls it.
+        """
+        if self.is_here:
+            raise waits_for_itself("Sink.flush()")
+        return self._delivery.flush(timeout)
 
     def close(self, timeout: float = 10.0) -> bool:
-        """Flush, then end the thread; false when documents are left that the callback did not take."""
+        """Flush, then end the thread; false when documents are left that the callback did not take.
+
+        When `timeout` is up, the document that is on its way has 2 s more.
+
+        Raises:
+            RuntimeError: the callback itself calls it.
+        """
+        if self.is_here:
+            raise waits_for_itself("Sink.close()")
         return self._delivery.close(timeout)
 
 
 class _Delivery:
-    """What the thread of a sink does; it does not know the sink, so that dropping that ends it."""
+    """What the thread of a sink does; it does not know the sink, so that dropping that ends it.
+
+    A forked process has a copy without the thread, whose locks may be held for ever: there nothing is taken
+    and nothing is waited for.
+    """
 
     def __init__(self, callback: Callback) -> None:
         self.mailbox: Mailbox[tuple[str, Any]] = Mailbox()
         self.losses = _Losses()
+        self.refused = ""  # why the callback does not take what it is offered
         self._callback = callback
         self._given_up: Broken | None = None
+        self._process = os.getpid()
         self.thread = Thread(target=self._run, name="skyloop-sink", daemon=True)
         self.thread.start()
 
     def take(self, name: str, doc: Any) -> None:
-        if not self.mailbox.put((name, doc)):
+        if self._process != os.getpid():
+            self.losses.record(name, doc, "the sink is in the process that this one was forked from")
+        elif not self.mailbox.put((name, doc)):
             self.losses.record(name, doc, "the sink was closed before this document came")
 
+    def flush(self, timeout: float, /) -> bool:
+        return self._process != os.getpid() or self.mailbox.wait_idle(timeout)
+
+    def left(self) -> str:
+        waiting = self.mailbox.waiting
+        called = getattr(self._callback, "__qualname__", type(self._callback).__qualname__)
+        return f"{waiting} documents for {called}" if waiting else ""
+
     def close(self, timeout: float = 10.0, /) -> bool:
-        deadline = time.monotonic() + timeout
-        done = self.mailbox.wait_idle(timeout)
+        if self._process != os.getpid():
+            return True
+        deadline, lost_before = time.monotonic() + timeout, self.losses.failed
+        idle = self.mailbox.wait_idle(timeout)
         self.mailbox.close()
         self.thread.join(max(_GRACE_SECONDS, deadline - time.monotonic()))
         ended(self)
-        self.losses.tell(self.mailbox.waiting)
-        return done
+        waiting = self.mailbox.waiting
+        self.losses.tell(waiting)
+        if self.thread.is_alive() and not waiting:
+            _log.error("a sink took every document, but its callback hangs in close()")
+        return idle or (not waiting and self.losses.failed == lost_before)
 
     def _run(self) -> None:
         while (items := self.mailbox.take()) is not None:
@@ -167,10 +216,13 @@ class _Delivery:
         for tries in count():
             outcome = guarded(self._callback, name, doc)
             if not isinstance(outcome, Broken):
+                self.refused = ""
                 return
             away = isinstance(outcome.error, UnavailableError)
+            self.refused = outcome.reason if away else ""
             if not away or self._closed_while_waiting(tries):
                 self._given_up = outcome if away else None  # what waits behind it would be refused too
+                self.refused = ""
                 self.losses.record(name, doc, outcome.reason, outcome.error)
                 return
             if tries == 0:

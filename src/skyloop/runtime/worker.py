@@ -140,7 +140,7 @@ class WorkerRunner:
         )
         theirs.close()
         self._pipe = ours
-        self._ender = weakref.finalize(self, _kill, self._child, ours)
+        self._ender = weakref.finalize(self, _kill, self._child, ours, os.getpid())
         self._ender.atexit = False  # at exit the last results are waited for first
         if self._closed:  # by another thread, meanwhile
             self._end()
@@ -164,7 +164,9 @@ class WorkerRunner:
         return self._child.pid if self._child else 0
 
 
-def _kill(child: subprocess.Popen[bytes], pipe: Connection) -> None:
+def _kill(child: subprocess.Popen[bytes], pipe: Connection, parent: int) -> None:
+    if parent != os.getpid():
+        return  # a forked copy of the runner is dropped; the child is not its own
     pipe.close()
     child.kill()
     child.wait()

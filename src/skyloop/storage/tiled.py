@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import secrets
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ _UNFIT = (ValueError, TypeError, ArithmeticError, RuntimeError)  # what TiledWri
 
 def embedded_tiled(folder: Path, *, readable: Sequence[Path] = ()) -> EmbeddedTiled:
     """Start a Tiled server in this process that keeps its runs in a folder; close it when done.
+
+    One that is open when the program ends is closed then, after the sinks.
 
     It listens on 127.0.0.1 alone, on a free port, with a key of this process. A later start in the same
     folder finds the runs again.
@@ -47,17 +52,21 @@ class EmbeddedTiled:
         _teach_export()
         self.folder = folder
         self._closed = False
+        self._process = os.getpid()
         self._lock = _locked(folder)
+        folders = [str(path) for path in readable]
         try:
-            self._server = SimpleTiledServer(
-                folder, api_key=_key(), readable_storage=[str(path) for path in readable]
-            )
+            # a thread started from a daemon is one too; else that of the server would keep the program alive
+            with ThreadPool(1) as daemon:
+                given = {"api_key": _key(), "readable_storage": folders}
+                self._server: Any = daemon.apply(SimpleTiledServer, (folder,), given)
         except (OSError, RuntimeError) as error:
             self._lock.close()
             raise StorageError(
                 f"no Tiled server starts in {folder}: {error}; "
                 "mend: see error.log there, or take another folder"
             ) from error
+        atexit.register(self.close)
         self.uri: str = self._server.uri
         self.client: Any = connect(self.uri)
 
@@ -69,9 +78,10 @@ class EmbeddedTiled:
         self.close()
 
     def close(self) -> None:
-        """Stop the server; a second call does nothing."""
-        if not self._closed:
+        """Stop the server; a second call does nothing, nor does one in a forked process."""
+        if not self._closed and self._process == os.getpid():
             self._closed = True
+            atexit.unregister(self.close)
             self.client.context.http_client.close()
             self._server.close()
             self._lock.close()
