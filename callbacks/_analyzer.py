@@ -11,11 +11,13 @@ from skyloop.callbacks._newest import Newest
 from skyloop.callbacks._options import Health, Options
 from skyloop.callbacks._outlet import Outlet
 from skyloop.callbacks._pipeline import Pipeline
+from skyloop.callbacks._screen import with_results
 from skyloop.callbacks._sinks import Sinks
 from skyloop.callbacks._technique import Technique
 from skyloop.documents.inbox import Inbox
 from skyloop.documents.run import AnalysisIdentity, ResultSchema
 from skyloop.engines import Engine
+from skyloop.quantities import quantities
 from skyloop.runtime.endings import ends_with
 from skyloop.runtime.runners import LocalRunner, Runner
 from skyloop.runtime.sinks import Callback, Sink
@@ -29,12 +31,12 @@ _log = logging.getLogger(__name__)
 class Analyzer:
     """Analyses raw documents and publishes the results as documents of its own.
 
-    Subscribe it to a RunEngine with `RE.subscribe(analysis)`, and sinks to it with
-    `analysis.subscribe(sink)`. It never raises into its caller. With the executors `"thread"` and
-    `"process"` it never blocks it either: the call hands the document over and returns. Each frame that
-    comes in leaves exactly one result; when the engine falls behind, the frames that wait are folded in one
-    step, whose result covers them all. An analysis that nobody holds any more, or that is open when the
-    program ends, finishes what came in and is closed.
+    Subscribe it to a RunEngine with `RE.subscribe(analysis)`, stores to it with `analysis.subscribe(store)`,
+    tables and plots with `analysis.show(table)`. It never raises into its caller. With the executors
+    `"thread"` and `"process"` it never blocks it either: the call hands the document over and returns. Each
+    frame that comes in leaves exactly one result; when the engine falls behind, the frames that wait are
+    folded in one step, whose result covers them all. An analysis that nobody holds any more, or that is open
+    when the program ends, finishes what came in and is closed.
 
     Args:
         technique: how events become frames, and which engine analyses them.
@@ -50,7 +52,7 @@ class Analyzer:
         self.technique = technique
         self.engine = technique.engine(config)
         identity = AnalysisIdentity(technique.name, self.engine.version, self.engine.config, technique.keys)
-        self.inbox = Inbox(name, config=identity.config_plain)
+        self.inbox = Inbox(name, config=identity.config_plain, units=_units(self.engine))
         self._documents = 0
         self._runner = _runner(self.engine, options)
         newest, self._sinks = Newest(self.inbox), Sinks()
@@ -89,12 +91,28 @@ class Analyzer:
         """
         return self._sinks.add(sink)
 
+    def show(self, screen: Callback) -> Sink:
+        """Give a table or a plot the documents, as `subscribe` does, but no event without a result.
+
+        A superseded frame has none: a later row holds it, and the numbers of the rows between are missing. A
+        frame that could not be analysed is shown with its outcome.
+        """
+        return self.subscribe(with_results(screen))
+
     def flush(self, timeout: float = 60.0) -> bool:
-        """Wait until everything that came in is analysed and in the sinks; false when it takes longer."""
+        """Wait until everything that came in is analysed and in the sinks; false when it takes longer.
+
+        Raises:
+            RuntimeError: one of its own sinks calls it.
+        """
         return self._crew.flush(timeout)
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Flush, end the open runs, then the threads and the process; false when something was left."""
+        """Flush, end the open runs, then the threads and the process; false when something was left.
+
+        Raises:
+            RuntimeError: one of its own sinks calls it.
+        """
         return self._crew.close(timeout)
 
     def __enter__(self) -> Analyzer:
@@ -110,12 +128,20 @@ class Analyzer:
         counts = self._pipeline.counts
         return Health(
             documents=self._documents,
+            waiting=self._crew.waiting,
             results=counts.results,
             failures=counts.failures,
             quarantined=dict(counts.reasons),
+            put_aside=tuple(counts.aside),
             faults=self._pipeline.faults.told,
-            sinks=self._sinks.failures,
+            sinks=self._sinks.troubles,
         )
+
+
+def _units(engine: Engine[Any, Any, Any]) -> dict[str, str]:
+    """Unit of each field of the results."""
+    plain = {name: quantity.unit for name, (_, quantity) in quantities(engine.result_type).items()}
+    return plain | dict(engine.units)
 
 
 _named: WeakValueDictionary[str, Analyzer] = WeakValueDictionary()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from skyloop.documents.external import Handler
+from skyloop.documents.gate import Quarantined
 from skyloop.errors import ConfigError
 
 __all__ = ["Counts", "Executor", "Health", "Options"]
@@ -15,7 +17,7 @@ __all__ = ["Counts", "Executor", "Health", "Options"]
 Executor = Literal["inline", "thread", "process"]
 """Where the engine runs: in the caller, on a thread, or in a supervised process of its own."""
 
-_REASONS_KEPT = 1000  # a reason may name a uid, and a session lasts for months
+_KEPT = 1000  # reasons, which may name a uid, and documents: a session lasts for months
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Options:
     executor: Executor = "process"
     """`"process"` for a live scan; `"inline"` for replay and tests, where the caller may wait."""
     deadline: float = 60.0
-    """Longest time of one engine call [s]; the `"process"` executor alone can end a call."""
+    """Longest time of one engine call, which the `"process"` executor alone can end, and of reading the
+    external data of one frame, which ends with any executor [s]."""
     max_failures: int = 3
     """Failures in a row after which the engine is left alone for the rest of the run."""
     time_to_live: float = 24 * 3600.0
@@ -68,11 +71,14 @@ class Counts:
     failures: int = 0
     quarantined: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
+    aside: deque[Quarantined] = field(default_factory=lambda: deque[Quarantined](maxlen=_KEPT))
 
-    def put_aside(self, reason: str) -> bool:
-        """Count a quarantined document; true when this reason is new."""
+    def put_aside(self, document: Quarantined) -> bool:
+        """Count a quarantined document; true when its reason is new."""
         self.quarantined += 1
-        if reason not in self.reasons and len(self.reasons) >= _REASONS_KEPT:
+        self.aside.append(document)
+        reason = document.reason
+        if reason not in self.reasons and len(self.reasons) >= _KEPT:
             reason = "other reasons"
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         return self.reasons[reason] == 1
@@ -84,13 +90,17 @@ class Health:
 
     documents: int
     """Documents that came in."""
+    waiting: int
+    """Those of them that are not analysed yet."""
     results: int
     """Results published: one per frame and one per run."""
     failures: int
     """Results without an analysis: failed, timeout or rejected."""
     quarantined: Mapping[str, int]
     """Documents that were put aside, by reason."""
+    put_aside: Sequence[Quarantined]
+    """The last thousand of them: what they are called, their uid, their reason and their run."""
     faults: Sequence[str]
     """Faults of the analyzer itself; none in good order."""
     sinks: Sequence[str]
-    """Last failure of each sink that had one."""
+    """What is wrong with each sink that does not answer or that lost documents."""

@@ -14,7 +14,6 @@ from skyloop.engines.reflectometry.config import Entry, QGrid
 
 __all__ = ["assumed", "covering", "priors"]
 
-_INSTRUMENT = ("scale", "background", "q_offset")
 _PER_FRINGE = 12
 """Points of the grid per fringe of the thickest sample: fewer draw a saw."""
 _MOST = 1000
@@ -38,10 +37,22 @@ def _thickest(config: Config) -> float:
 
 
 def assumed(config: Config) -> list[str]:
-    """The parameters of the instrument that are taken as exactly known."""
-    known = [e for e in config.entries() if e.name in _INSTRUMENT and not e.is_free]
-    told = ", ".join(f"{entry.name} = {entry.low:g}" for entry in known)
-    return [f"taken as exactly known: {told}"] if told else []
+    """What the model holds fixed: one line for the sample, one for the instrument.
+
+    That nothing absorbs is said once; where something does, the absorption of each part is listed.
+    """
+    entries = config.entries()
+    is_clear = not any(entry.high for entry in entries if entry.name.endswith(".isld"))
+    held: dict[str, list[str]] = {config.sample.fronting_name: []}  # from where the beam comes
+    for entry in entries:
+        owner, _, kind = entry.name.rpartition(".")
+        if not (entry.is_free or (is_clear and kind == "isld")):
+            held.setdefault(owner, []).append(f"{kind} {entry.low:g}")
+    instrument = [*held.pop("", []), f"systematic {config.systematic:g}"]
+    sample = [f"{owner} {', '.join(kinds)}" for owner, kinds in held.items() if kinds]
+    sample += ["no absorption"] if is_clear else []
+    lines = {"sample": "; ".join(sample), "instrument": ", ".join(instrument)}
+    return [f"taken as exactly known, {of}: {told}" for of, told in lines.items() if told]
 
 
 def priors(config: Config) -> dict[str, Prior]:

@@ -50,7 +50,7 @@ class Technique:
     for_file: Callable[[Any, Sequence[Any]], Any] | None = None
     """The configuration for the frames of a file, where the user left something open."""
     assumed: Callable[[Any], Sequence[str]] | None = None
-    """What a configuration takes as exactly known although no instrument is, one line each."""
+    """What a configuration takes as exactly known, in a few lines."""
     priors: Callable[[Any], Mapping[str, Prior]] | None = None
     """Prior of each free parameter, by the name that it has in tables."""
     wanted: Callable[[Mapping[str, Any]], set[str]] | None = None

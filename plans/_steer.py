@@ -29,7 +29,7 @@ from skyloop.plans._settle import (
 )
 from skyloop.plans._steering import Instrument, Steering
 from skyloop.plans._watch import STREAM, Watch, patience
-from skyloop.plans._words import point, question, said, wanted
+from skyloop.plans._words import names_of, point, question, said, wanted
 
 __all__ = ["steer"]
 
@@ -101,6 +101,7 @@ class _Loop:
 
     def __init__(self, instrument: Instrument, steering: Steering, guard: Guard, uid: str) -> None:
         self._instrument, self._steering, self._guard, self._uid = instrument, steering, guard, uid
+        self._names = names_of(instrument, steering)
         allowed = patience(steering.course.planned)
         self._watch = Watch(steering.inbox, uid, timeout=steering.timeout, patience=allowed, lag=steering.lag)
         self._device = Decisions()
@@ -179,7 +180,8 @@ class _Loop:
             return None
         if about in self._refusals:
             return Answer(REFUSED_BEFORE, self._refusals[about])
-        uid, words = decision_uid(self._uid, self._seq + 1), question(asked, self._results)
+        uid = decision_uid(self._uid, self._seq + 1)
+        words = question(asked, self._results, self._names)
         answer = yield from confirm(steering.gate, uid, words, timeout=steering.answer_timeout)
         if answer.verb == "reject":
             self._refusals[about] = answer.operator

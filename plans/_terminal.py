@@ -58,7 +58,8 @@ class _Person:
         """Ask, and give the answer to the gate if there is one."""
         if _drop_typed(self.fd):
             self.show("what was typed before the question is no answer to it, and was dropped")
-        self.show(f"{ticket.question} [{_KEYS}; {ticket.seconds_left:.0f} s]")
+        silence = f"no answer in {ticket.seconds_left:.0f} s: the fixed scan goes on"
+        self.show(f"{ticket.question} [{_KEYS}; {silence}]")
         line = self._line(ticket)
         if line is not None:
             self._answer(ticket, line.strip())

@@ -1,33 +1,22 @@
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Plot, Trace
 from skyloop.errors import Outcome
-from skyloop.figures.pen import draw, number, save, unit_text
+from skyloop.figures.pen import draw, save
 
-NAN = float("nan")
 X = np.linspace(0.01, 0.2, 20)
 LOG = Axis("reflectivity", is_log=True)
 Q = Axis("q", "1/angstrom")
-
-magnitudes = st.floats(1e-30, 1e30)
-values = st.one_of(magnitudes, magnitudes.map(lambda x: -x), st.just(0.0))
-
-
-def read(text: str) -> tuple[float, float, float]:
-    """Value, sigma and the place value of the last digit that is written."""
-    match = re.fullmatch(r"\(?(-?[\d.]+) ± ([\d.]+)\)?(?:e([+-]\d+))?", text)
-    assert match, text
-    factor = 10.0 ** int(match[3] or 0)
-    decimals = len(match[2].partition(".")[2])
-    return float(match[1]) * factor, float(match[2]) * factor, 10.0**-decimals * factor
 
 
 def curve(y: np.ndarray, sigma: np.ndarray | None = None) -> Curve:
@@ -36,59 +25,6 @@ def curve(y: np.ndarray, sigma: np.ndarray | None = None) -> Curve:
 
 def plot(*items: Band | Curve | Trace, y: Axis = LOG) -> Plot:
     return Plot("what it shows", Q, y, items)
-
-
-# ---------------------------------------------------------------- numbers
-
-
-@given(values, magnitudes)
-def test_value_and_sigma_are_written_to_the_same_place(value: float, sigma: float):
-    text = number(value, sigma)
-    assert len(re.findall(r"\.(\d+)", text)) in (0, 2)
-    assert len({len(digits) for digits in re.findall(r"\.(\d+)", text)}) <= 1
-
-
-@given(values, magnitudes)
-def test_rounding_costs_less_than_a_twentieth_of_sigma(value: float, sigma: float):
-    told, told_sigma, last = read(number(value, sigma))
-    assert abs(told - value) <= 0.5001 * last + 1e-12 * abs(value)
-    assert abs(told - value) <= 0.0501 * max(sigma, last * 10) + 1e-12 * abs(value)
-    assert abs(told_sigma - sigma) <= 0.0501 * max(sigma, last * 10)
-
-
-@pytest.mark.parametrize(
-    ("value", "sigma", "text"),
-    [
-        (308.6371, 0.2149, "308.64 ± 0.21"),
-        (308.6371, 0.996, "308.6 ± 1.0"),
-        (308.6371, 25.4, "309 ± 25"),
-        (-4.2, 0.031, "-4.200 ± 0.031"),
-        (0.0, 0.5, "0.00 ± 0.50"),
-        (1.2036e-6, 3.1e-8, "(1.204 ± 0.031)e-06"),
-        (1.2e-9, 0.3, "0.00 ± 0.30"),
-        (3.2e9, 1e7, "(3.200 ± 0.010)e+09"),
-        (2.07, 0.0, "2.07 (known)"),
-        (0.0, 0.0, "0 (known)"),
-        (1234.5, NAN, "1234"),
-        (0.7198, NAN, "0.7198"),
-        (7.391e-46, NAN, "7e-46"),
-        (0.0, NAN, "0"),
-        (240.0, float("inf"), "240 ± not known"),
-        (NAN, 1.0, "not known"),
-        (float("inf"), 1.0, "not known"),
-        (True, NAN, "yes"),
-        (False, NAN, "no"),
-    ],
-)
-def test_numbers_are_written_as_people_write_them(value: float, sigma: float, text: str):
-    assert number(value, sigma) == text
-
-
-def test_a_unit_that_is_not_known_is_written_as_it_is():
-    assert unit_text("furlong") == "furlong"
-
-
-# ---------------------------------------------------------------- pictures
 
 
 def test_axes_carry_their_units():
@@ -190,3 +126,111 @@ def test_the_same_panels_give_the_same_bytes(suffix: str, tmp_path: Path):
 
 def test_a_figure_is_written_into_a_folder_that_is_new(tmp_path: Path):
     assert save(draw([plot(curve(X))]), tmp_path / "new" / "figure.png").is_file()
+
+
+# ---------------------------------------------------------------- traces
+
+POINTS = Axis("points")
+THICKNESS = Axis("film.thickness", "angstrom")
+
+
+def course(y: Sequence[float], sigma: Sequence[float], *more: Curve, marks: Sequence[float] = ()) -> Plot:
+    x = np.arange(1.0, len(y) + 1)
+    trace = Trace("mean", x, np.array(y), np.array(sigma), np.array(marks))
+    return Plot("target", POINTS, THICKNESS, (*more, trace))
+
+
+def arrows(axes: Axes) -> dict[str, list[float]]:
+    """Abscissae of the marks that say what lies beyond the scale, by their direction."""
+    marks = {line.get_marker(): line for line in axes.lines if line.get_marker() in ("^", "v")}
+    return {str(marker): list(np.asarray(line.get_xdata())) for marker, line in marks.items()}
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3)), min_size=2, max_size=20))
+def test_the_later_half_is_seen_whole_and_arrows_tell_what_is_not(told: list[tuple[float, float]]):
+    y, sigma = np.array(told).T
+    (axes,) = draw([course(y, sigma)]).axes
+    low, high = axes.get_ylim()
+    later = slice(len(y) // 2, None)
+    assert low < (y - sigma)[later].min()
+    assert (y + sigma)[later].max() < high
+    x = np.arange(1.0, len(y) + 1)
+    beyond = {"^": list(x[y > high]), "v": list(x[y < low])}
+    assert arrows(axes) == {marker: places for marker, places in beyond.items() if places}
+
+
+def test_what_is_known_late_is_not_drawn_to_the_scale_of_the_first_points():
+    (axes,) = draw([course([*[300.0] * 5, 231.0, *[271.0] * 6], [*[110.0] * 6, *[0.5] * 6])]).axes
+    low, high = axes.get_ylim()
+    assert high - low < 10 * 0.5
+    assert arrows(axes) == {"^": [1.0, 2.0, 3.0, 4.0, 5.0], "v": [6.0]}
+
+
+def test_a_truth_far_from_the_result_is_seen():
+    truth = Curve("truth", np.array([1.0, 4.0]), np.array([271.3, 271.3]))
+    (axes,) = draw([course([240.0] * 4, [0.5] * 4, truth)]).axes
+    low, high = axes.get_ylim()
+    assert low < 240.0 < 271.3 < high
+
+
+@pytest.mark.parametrize("sigma", [0.0, np.nan, np.inf])
+def test_a_trace_whose_sigma_says_nothing_is_drawn(sigma: float, tmp_path: Path):
+    figure = draw([course([240.0, 241.0, 242.0], [sigma] * 3)])
+    low, high = figure.axes[0].get_ylim()
+    assert low < 241.0 < high
+    assert save(figure, tmp_path / "figure.png").is_file()
+
+
+def full() -> Figure:
+    """A figure with everything on it: two abscissae, legends, marks, a long log and a long reason."""
+    truth = Curve("truth", np.array([1.0, 8.0]), np.array([271.3, 271.3]))
+    wide = course([*[300.0] * 4, *[271.0] * 4], [*[99.0] * 4, *[0.5] * 4], truth, marks=range(9))
+    log = Log("decisions", ("point", "why"), tuple((str(i), "a word " * 8) for i in range(30)))
+    facts = Facts("now", (Fact("a long name of a quantity", 1.0, 0.1),), Outcome.DEGRADED, "a word " * 40)
+    curves = plot(Band("95 %", X, X / 2, X * 2), curve(X), curve(X, X / 9))
+    figure = draw([curves, curves, wide, wide, facts, log], title="film")
+    figure.draw_without_rendering()
+    return figure
+
+
+def test_no_legend_hides_data_or_a_title():
+    figure = full()
+    legends = [(axes, legend) for axes in figure.axes if (legend := axes.get_legend())]
+    assert len(legends) == 4
+    for axes, legend in legends:
+        box = legend.get_window_extent()
+        assert box.y0 >= axes.get_window_extent().y1
+        assert not box.overlaps(axes._left_title.get_window_extent())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_nothing_is_cut_at_the_edge_of_the_figure():
+    figure = full()
+    texts = [text for axes in figure.axes for text in (*axes.texts, axes.xaxis.label, axes.yaxis.label)]
+    for box in [text.get_window_extent() for text in texts if text.get_text()]:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+
+
+def test_marks_of_decisions_lie_within_the_axes():
+    axes = full().axes[2]
+    (marks,) = (line for line in axes.lines if line.get_label() == "decision")
+    low = axes.transAxes.inverted().transform((0.0, marks.get_window_extent().y0))[1]
+    assert low > 0.0
+
+
+def test_a_log_that_is_shortened_says_so():
+    text = (
+        draw([Log("decisions", ("point",), tuple((str(i),) for i in range(30)))]).axes[-1].texts[0].get_text()
+    )
+    assert text.startswith("decisions, the last 12 of 30\n")
+    assert text.endswith("\n29")
+
+
+def test_plots_over_one_abscissa_stand_below_each_other_and_tables_below_all():
+    figure = full()
+    first, second, third, fourth, facts, log = (axes.get_position() for axes in figure.axes)
+    assert second.y1 < first.y0
+    assert fourth.y1 < third.y0
+    assert first.x1 < third.x0
+    assert max(facts.y1, log.y1) < min(second.y0, fourth.y0)
+    assert facts.x1 <= log.x0

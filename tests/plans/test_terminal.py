@@ -88,6 +88,7 @@ def test_the_question_says_what_each_key_does(terminal: Terminal) -> None:
         "measure at 0.1 for 2 s? [y: accept, n: refuse and go on with the fixed scan, "
     )
     assert "s: stop the measurement here" in question
+    assert question.endswith("no answer in 20 s: the fixed scan goes on]")
 
 
 def test_a_line_typed_before_the_question_is_no_answer_to_it(terminal: Terminal) -> None:

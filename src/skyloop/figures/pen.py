@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -14,46 +13,59 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Panel, Plot, Trace
+from skyloop.engines.panel import Axis, Band, Curve, Panel, Plot, Trace
+from skyloop.figures._tables import draw_tables, lines_of
+from skyloop.figures.words import unit_text
+from skyloop.quantities import FloatArray
 
-__all__ = ["draw", "number", "save", "unit_text"]
+__all__ = ["draw", "save"]
 
 # Okabe and Ito: told apart by eyes that confuse red and green, and in print
 _BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 _POINTS, _BARS, _LINES = "#333333", "#999999", (_ORANGE, _BLUE, _GREEN, _PINK)
 _MANY = 200
 """Beyond so many points each is drawn small, so that lines stay visible among them."""
-_UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "1e-6/angstrom^2": "10⁻⁶ Å⁻²", "count": "counts"}
 _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-_TEXT_SIZE, _TEXT_WIDTH, _LOG_ROWS = 8.0, 48, 12
-_TINY = 1e-3
-"""Below it a value without an uncertainty is a matter of its power of ten."""
-_PLAIN = 5
-"""Powers of ten that are written out."""
+_PLOT_WIDTH, _PLOT_HEIGHT, _LINE_HEIGHT = 6.6, 2.7, 0.165
+"""Of a plot and of a line of text, in inches."""
+_SIGMAS, _MARGIN = 3.0, 0.15
+"""A trace is seen to so many of its later sigmas, and a share of that more."""
+_FOOT, _ABOVE, _BELOW = 0.035, 0.96, 0.11
+"""Heights of the marks in a plot, as a share of it."""
 
 
 def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
-    """A figure with one row per plot and the tables beside them.
+    """A figure with one column of plots per abscissa, and the tables below them.
 
     A plot whose only course is a single value is left out: the tables hold it. Plots over the same abscissa
-    have the same limits. The figure belongs to no window and no global state; `save` writes it.
+    have the same limits. A trace with uncertainties is drawn to the scale of its later half, where it is
+    known best; arrows mark the values beyond it. The figure belongs to no window and no global state; `save`
+    writes it.
     """
     plots = [p for p in panels if isinstance(p, Plot) and _has_a_course(p)]
-    tables = [p for p in panels if not isinstance(p, Plot)]
-    rows = max(len(plots), 1)
-    figure = Figure(figsize=(11.0 if tables else 7.5, 1.0 + 2.9 * rows), layout="constrained")
+    tables = [lines_of(p) for p in panels if not isinstance(p, Plot)]
+    columns = {x: [p for p in plots if p.x == x] for x in dict.fromkeys(p.x for p in plots)}
+    rows = max(map(len, columns.values()), default=0)
+    heights = (_PLOT_HEIGHT * rows, _LINE_HEIGHT * max(map(len, tables), default=0))
+    width = _PLOT_WIDTH * max(len(columns), 1)
+    figure = Figure(figsize=(width, 0.8 + sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, 2 if tables else 1, width_ratios=[2.2, 1.0] if tables else None)
-    over: dict[Axis, Axes] = {}
-    for row, plot in enumerate(plots):
-        axes = figure.add_subplot(grid[row, 0], sharex=over.get(plot.x))
-        over.setdefault(plot.x, axes)
-        _draw_plot(axes, plot)
+    grid = figure.add_gridspec(2, 1, height_ratios=[max(height, 1e-3) for height in heights])
+    if columns:
+        _draw_columns(figure, grid[0].subgridspec(1, len(columns)), list(columns.values()))
     if tables:
-        _draw_tables(figure.add_subplot(grid[:, 1]), tables)
+        draw_tables(figure, grid[1], tables)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
     return figure
+
+
+def _draw_columns(figure: Figure, grid: Any, columns: Sequence[Sequence[Plot]]) -> None:
+    for cell, plots in zip(grid, columns, strict=True):
+        shared: Axes | None = None
+        for row, plot in zip(cell.subgridspec(len(plots), 1), plots, strict=True):
+            shared = figure.add_subplot(row, sharex=shared)
+            _draw_plot(shared, plot)
 
 
 def save(figure: Figure, path: str | Path) -> Path:
@@ -67,50 +79,6 @@ def save(figure: Figure, path: str | Path) -> Path:
     with rc_context({"svg.hashsalt": "skyloop"}):
         figure.savefig(target, dpi=130, metadata=undated)
     return target
-
-
-def unit_text(unit: str) -> str:
-    """A unit as people write it.
-
-    >>> unit_text("1/angstrom")
-    'Å⁻¹'
-    """
-    return _UNITS.get(unit, unit)
-
-
-def number(value: float, sigma: float = float("nan")) -> str:
-    """A value with its uncertainty, to the digits that the uncertainty leaves.
-
-    >>> number(308.6371, 0.2149), number(2.07, 0.0), number(1234.5)
-    ('308.64 ± 0.21', '2.07 (known)', '1234')
-    >>> number(1.2036e-6, 3.1e-8), number(7.391e-46), number(True)
-    ('(1.204 ± 0.031)e-06', '7e-46', 'yes')
-    """
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if not np.isfinite(value):
-        return "not known"
-    if sigma == 0:
-        return f"{value:g} (known)"
-    if np.isnan(sigma):
-        return f"{value:.1g}" if 0 < abs(value) < _TINY else f"{value:.4g}"
-    if not np.isfinite(sigma):
-        return f"{value:.4g} ± not known"
-    largest = _exponent(max(abs(value), sigma))
-    if -_PLAIN <= largest <= _PLAIN and _exponent(sigma) > -_PLAIN:
-        return _rounded(value, sigma)
-    return f"({_rounded(value / 10.0**largest, sigma / 10.0**largest)})e{largest:+03d}"
-
-
-def _rounded(value: float, sigma: float) -> str:
-    """Both with two digits of the uncertainty; an integer part is written in full."""
-    digits = max(0, 1 - _exponent(sigma))
-    return f"{value:.{digits}f} ± {sigma:.{digits}f}"
-
-
-def _exponent(value: float) -> int:
-    """Power of ten of the first digit, after rounding to two digits: 0.996 is 1.0."""
-    return int(f"{value:.1e}".partition("e")[2])
 
 
 def _draw_plot(axes: Axes, plot: Plot) -> None:
@@ -129,12 +97,21 @@ def _draw_plot(axes: Axes, plot: Plot) -> None:
     _label(axes, plot.y, axes.set_ylabel, axes.set_yscale)
     if plot.y.is_log:
         _keep_to_the_values(axes, plot)
+    else:
+        _keep_to_the_later_half(axes, plot)
     # names and reasons come from documents and files: a dollar sign in them is no formula
     axes.set_title(plot.title, loc="left", fontsize=10, parse_math=False)
     if len(plot.items) > 1 or any(isinstance(item, Trace) and item.marks.size for item in plot.items):
-        for text in axes.legend(fontsize=8, frameon=False).get_texts():
-            text.set_parse_math(False)
+        _draw_legend(axes)
     axes.grid(alpha=0.2)
+
+
+def _draw_legend(axes: Axes) -> None:
+    # above the picture, where it hides nothing of it
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1}
+    legend = axes.legend(**place, ncols=9, fontsize=8, frameon=False, columnspacing=1.2, handlelength=1.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _has_a_course(plot: Plot) -> bool:
@@ -150,6 +127,38 @@ def _keep_to_the_values(axes: Axes, plot: Plot) -> None:
         axes.set_ylim(positive.min() / 5, positive.max() * 3)
 
 
+def _keep_to_the_later_half(axes: Axes, plot: Plot) -> None:
+    # the first points know next to nothing: to their scale, all that comes later is a flat line
+    traces = [item for item in plot.items if isinstance(item, Trace) and item.y_sigma.size]
+    ends = [side for trace in traces for side in _later_ends(trace)]
+    lines = [item.y for item in plot.items if isinstance(item, Curve)]
+    seen = np.concatenate([*ends, *lines, np.empty(0)]) if traces else np.empty(0)
+    seen = seen[np.isfinite(seen)]
+    if not seen.size or seen.min() == seen.max():
+        return
+    margin = _MARGIN * (seen.max() - seen.min())
+    low, high = seen.min() - margin, seen.max() + margin
+    axes.set_ylim(low, high)
+    for trace in traces:
+        _mark_beyond(axes, trace, low, high)
+
+
+def _later_ends(trace: Trace) -> tuple[FloatArray, FloatArray]:
+    later = slice(trace.y.size // 2, None)
+    width = _SIGMAS * trace.y_sigma[later]
+    return trace.y[later] - width, trace.y[later] + width
+
+
+def _mark_beyond(axes: Axes, trace: Trace, low: float, high: float) -> None:
+    label = "beyond the scale"
+    for beyond, marker, height in ((trace.y > high, "^", _ABOVE), (trace.y < low, "v", _BELOW)):
+        if beyond.any():
+            style: dict[str, Any] = {"color": _BLUE, "ls": "", "ms": 6, "fillstyle": "none", "label": label}
+            x = trace.x[beyond]
+            axes.plot(x, np.full(x.size, height), marker, transform=axes.get_xaxis_transform(), **style)
+            label = "_"  # once in the legend
+
+
 def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
     if curve.y_sigma.size:
         size = 4.0 if curve.x.size <= _MANY else 2.0
@@ -161,13 +170,11 @@ def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
 
 def _draw_trace(axes: Axes, trace: Trace) -> None:
     sigma = trace.y_sigma if trace.y_sigma.size else None
-    axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=1.0, color=_BLUE, label=trace.label)
+    axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=0.8, color=_BLUE, label=trace.label)
     if trace.marks.size:
-        # ticks along the lower edge: lines across the picture would hide the values
-        foot = axes.get_xaxis_transform()
-        axes.plot(
-            trace.marks, np.zeros_like(trace.marks), "^", ms=7, color=_RED, transform=foot, label="decision"
-        )
+        # short ticks within the lower edge: lines across the picture would hide the values
+        foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": "decision"}
+        axes.plot(trace.marks, np.full(trace.marks.size, _FOOT), "|", ms=6, mew=1.5, color=_RED, **foot)
 
 
 def _label(axes: Axes, axis: Axis, set_label: Any, set_scale: Any) -> None:
@@ -175,33 +182,3 @@ def _label(axes: Axes, axis: Axis, set_label: Any, set_scale: Any) -> None:
     set_label(text, parse_math=False)
     if axis.is_log:
         set_scale("log")
-
-
-def _draw_tables(axes: Axes, tables: Sequence[Facts | Log]) -> None:
-    axes.set_axis_off()
-    lines = [line for table in tables for line in [*_lines_of(table), ""]]
-    size = _TEXT_SIZE * min(1.0, _TEXT_WIDTH / max(len(line) for line in lines))
-    text = axes.text(0.0, 1.0, "\n".join(lines), va="top", family="monospace", parse_math=False)
-    text.set(fontsize=size, transform=axes.transAxes)
-
-
-def _lines_of(table: Facts | Log) -> list[str]:
-    if isinstance(table, Log):
-        return [table.title, *_in_columns([table.columns, *table.rows[-_LOG_ROWS:]])]
-    verdict = [f"outcome: {table.outcome}", *_wrapped(table.reason)]
-    return [table.title, *(line for fact in table.rows for line in _lines_of_fact(fact)), *verdict]
-
-
-def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
-
-
-def _lines_of_fact(fact: Fact) -> list[str]:
-    line = f"{fact.name:<18} {number(fact.value, fact.sigma)} {unit_text(fact.unit)}".rstrip()
-    return [line, f"{'':<18} {fact.note}"] if fact.note else [line]
-
-
-def _wrapped(text: str) -> list[str]:
-    return wrap(text, _TEXT_WIDTH - 4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skyloop.engines.panel import Band, Curve, Facts, Log, Plot, Trace
+from skyloop.engines.panel import Axis, Band, Curve, Facts, Log, Plot, Trace
 from skyloop.engines.reflectometry import Engine, Frame, example, panels
 from skyloop.errors import Outcome
 
@@ -94,6 +94,25 @@ def test_decisions_are_listed(run):
     (log,) = (p for p in shown(run, decisions=DECISIONS) if isinstance(p, Log))
     assert [row[1] for row in log.rows] == ["plan", "policy"]
     assert all(len(row) == len(log.columns) for row in log.rows)
+
+
+def test_the_heads_of_the_decisions_name_their_units(run):
+    logs = [shown(run, decisions=DECISIONS, **more)[-1] for more in ({}, {"moved": Axis("q", "1/angstrom")})]
+    heads = [log.columns[3:6] for log in logs if isinstance(log, Log)]
+    assert heads == [
+        ("position", "time [s]", "gain [nat]"),
+        ("q [1/angstrom]", "time [s]", "gain [nat]"),
+    ]
+
+
+def test_a_truth_that_is_known_is_a_line_behind_the_target(run):
+    plots = [p for p in shown(run, truth=271.3) if isinstance(p, Plot)]
+    truth, trace = plots[1].items
+    assert isinstance(truth, Curve)
+    assert isinstance(trace, Trace)
+    assert set(truth.y) == {271.3}
+    np.testing.assert_array_equal(truth.x, trace.x)
+    assert not items(next(p for p in shown(run) if isinstance(p, Plot) and items(p, Trace)), Curve)
 
 
 def test_a_run_without_points_has_panels():

@@ -21,6 +21,8 @@ __all__ = ["panels"]
 
 _TWO_SIDED_95 = 1.96
 _Q = Axis("q", "1/angstrom")
+_POINTS = Axis("points")
+_POSITION = Axis("position")
 
 
 def panels(
@@ -30,6 +32,8 @@ def panels(
     history: Sequence[Result] = (),
     decisions: Sequence[Mapping[str, Any]] = (),
     config: Config | None = None,
+    moved: Axis = _POSITION,
+    truth: float = np.nan,
 ) -> tuple[Panel, ...]:
     """The panels of a run so far; pure, so that live and stored documents give the same pictures.
 
@@ -39,16 +43,18 @@ def panels(
         history: earlier results, for the target over the points.
         decisions: data of the decision stream, to be marked and listed.
         config: sample model; with it come residuals, and the names of the parameters.
+        moved: what the decisions move, with its unit.
+        truth: the target's true value, where it is known: of a simulated sample.
     """
     points = join(list(frames)) if frames else None
     shown: list[Panel] = [_reflectivity(points, result)]
     if config is not None and points is not None and np.isfinite(result.target):
         shown.append(_residuals(points, result, config))
     told = [one for one in (*history, result) if np.isfinite(one.target)]
-    shown += [_target(told, decisions, config), _uncertainty(told, config)]
+    shown += [_target(told, decisions, config, truth), _uncertainty(told, config)]
     shown.append(_facts(result, config))
     if decisions:
-        shown.append(_log(decisions))
+        shown.append(_log(decisions, moved))
     return tuple(shown)
 
 
@@ -77,17 +83,20 @@ def _residuals(points: Frame, result: Result, config: Config) -> Plot:
     return Plot(title, _Q, Axis("residual", "standard deviations"), (curve,))
 
 
-def _target(told: Sequence[Result], decisions: Sequence[Mapping[str, Any]], config: Config | None) -> Plot:
+def _target(
+    told: Sequence[Result], decisions: Sequence[Mapping[str, Any]], config: Config | None, truth: float
+) -> Plot:
     decided = [d["decision_raw_seq_num"] for d in decisions if d["decision_source"] != "plan"]
     trace = Trace(
-        label=_target_name(config),
+        label="mean ± standard deviation",
         x=_counts(told),
         y=np.array([result.target for result in told], dtype=np.float64),
         y_sigma=np.array([result.target_sigma for result in told], dtype=np.float64),
         marks=np.array(decided, dtype=np.float64),
     )
+    known = () if np.isnan(truth) else (Curve("truth", trace.x, np.full(len(told), truth)),)
     axis = Axis(_target_name(config), _target_unit(config))
-    return Plot("the target as it came to be known", Axis("points"), axis, (trace,))
+    return Plot("target", _POINTS, axis, (*known, trace))
 
 
 def _uncertainty(told: Sequence[Result], config: Config | None) -> Plot:
@@ -95,9 +104,9 @@ def _uncertainty(told: Sequence[Result], config: Config | None) -> Plot:
     items: list[Trace | Curve] = [Trace("standard deviation", _counts(told), sigma)]
     if config is not None:
         wanted = np.full(len(told), config.target_sigma)
-        items.append(Curve("known well enough", _counts(told), wanted))
+        items.insert(0, Curve("known well enough", _counts(told), wanted))
     axis = Axis(f"sigma of {_target_name(config)}", _target_unit(config), is_log=True)
-    return Plot("its uncertainty", Axis("points"), axis, tuple(items))
+    return Plot("its uncertainty", _POINTS, axis, tuple(items))
 
 
 def _counts(told: Sequence[Result]) -> FloatArray:
@@ -128,8 +137,9 @@ def _further(result: Result, config: Config | None) -> tuple[Fact, ...]:
     return target, Fact("its log likelihood", result.further_layer_gain)
 
 
-def _log(decisions: Sequence[Mapping[str, Any]]) -> Log:
-    columns = ("point", "source", "action", "to", "for", "gain", "why")
+def _log(decisions: Sequence[Mapping[str, Any]], moved: Axis) -> Log:
+    place = f"{moved.label} [{moved.unit}]" if moved.unit else moved.label
+    columns = ("point", "source", "action", place, "time [s]", "gain [nat]", "why")
     return Log("decisions", columns, tuple(_row(decision) for decision in decisions))
 
 
@@ -139,14 +149,14 @@ def _row(decision: Mapping[str, Any]) -> tuple[str, ...]:
         str(decision["decision_source"]),
         str(decision["decision_action"]),
         _written(decision["decision_executed_position"], ".4g"),
-        _written(decision["decision_executed_count_time"], ".3g", " s"),
+        _written(decision["decision_executed_count_time"], ".3g"),
         _written(decision["decision_gain"], ".2g"),
         str(decision["decision_reason"]),
     )
 
 
-def _written(value: float, digits: str, unit: str = "") -> str:
-    return "" if np.isnan(value) else f"{value:{digits}}{unit}"
+def _written(value: float, digits: str) -> str:
+    return "" if np.isnan(value) else f"{value:{digits}}"
 
 
 def _values(points: Frame) -> tuple[FloatArray, FloatArray]:
