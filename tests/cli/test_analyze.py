@@ -4,17 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli.conftest import MODEL, TRUTH, Command, Said, columns, write
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from skyloop.callbacks import Prior
-from skyloop.callbacks._reflectometry_file import covering, priors
+from skyloop.callbacks._reflectometry_file import assumed, covering, priors
 from skyloop.cli import _analyze
-from skyloop.cli._show import marked
+from skyloop.cli._show import marked, show_facts
 from skyloop.engines.panel import Fact, Facts
 from skyloop.engines.reflectometry import Engine, Frame
 from skyloop.engines.reflectometry.config import load
@@ -40,11 +43,26 @@ def test_a_curve_becomes_a_table_a_figure_and_two_runs(
     assert said.code == 0, said.err
     thickness, sigma = value_of(said.out, "film.thickness")
     assert abs(thickness - TRUTH) < 4 * sigma
-    assert "\nok\n" in said.out
-    assert (out / "curve.png").stat().st_size > 1000
-    runs = {file.stem for file in out.glob("*.jsonl")}
-    assert runs == set(re.findall(r"(?:raw run|analysis) +([0-9a-f-]{36})", said.out))
-    assert len(runs) == 2
+    assert "\nok: " in said.out.partition("film.thickness")[0]
+    assert "?" not in said.out
+    raw, analysis = re.findall(r"(?:raw run|analysis) +([0-9a-f-]{36})", said.out)
+    assert {file.stem for file in out.glob("*.jsonl")} == {raw, analysis}
+    (figure,) = out.glob("*.png")
+    assert figure.name == f"curve-{analysis[:8]}.png"
+    assert f"figure   {figure}\n" in said.out
+    assert figure.stat().st_size > 1000
+
+
+def test_another_model_of_the_same_file_leaves_the_first_figure(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    out = tmp_path / "o"
+    skyloop("analyze", curve, "-m", model, "-o", out)
+    ((first, before),) = [(file, file.read_bytes()) for file in out.glob("*.png")]
+    model.write_text(MODEL.replace("sld: 4.2", "sld: [4, 4.4]"))
+    skyloop("analyze", curve, "-m", model, "-o", out)
+    assert first.read_bytes() == before
+    assert len(list(out.glob("*.png"))) == 2
 
 
 def test_a_model_on_the_command_line_is_as_good_as_a_file(skyloop: Command, curve: Path, tmp_path: Path):
@@ -68,13 +86,13 @@ def test_what_was_left_out_is_told(skyloop: Command, curve: Path, model: Path, t
 
 
 def figure_of(
-    skyloop: Command, file: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    skyloop: Command, file: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, code: int = 0
 ) -> Figure:
     """The figure that the command draws."""
     drawn: list[Figure] = []
     draw = pen.draw
     monkeypatch.setattr(_analyze, "draw", lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1])
-    assert skyloop("analyze", file, "-m", model, "-o", folder / "o").code == 0
+    assert skyloop("analyze", file, "-m", model, "-o", folder / "o").code == code
     (figure,) = drawn
     return figure
 
@@ -89,17 +107,50 @@ def test_a_curve_alone_shows_no_trace_over_points(
 def test_a_model_that_misses_says_so(skyloop: Command, curve: Path, model: Path, tmp_path: Path):
     model.write_text(MODEL.replace("sld: 4.2", "sld: 0.5"))
     said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
-    assert said.code == 0
-    assert "degraded model does not describe the data" in " ".join(said.out.split())
+    assert said.code == 3
+    above, _, below = said.out.partition("what is believed now")
+    told = "NOT TO BE TRUSTED (degraded): model does not describe the data (chi2 = "
+    assert [line.startswith(told) for line in above.splitlines()].count(True) == 1
+    assert "The errors of the values marked ? do not hold" in above
+    assert below.startswith(": not to be trusted")
+    assert " ?" in table_row(below, "film.thickness")
+    assert " ?" not in table_row(below, "points")
+    assert below.rstrip().endswith("\nexit status 3: analysed, and not to be trusted")
+
+
+def test_the_figure_of_a_model_that_misses_says_so(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model.write_text(MODEL.replace("sld: 4.2", "sld: 0.5"))
+    figure = figure_of(skyloop, curve, model, tmp_path, monkeypatch, code=3)
+    assert figure.get_suptitle() == "curve.dat: not to be trusted, see the outcome"
+
+
+def test_progress_says_which_step_it_is(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+
+    @contextmanager
+    def working(_: Console) -> Generator[Callable[[str], None]]:
+        yield told.append
+
+    monkeypatch.setattr(_analyze, "_working", working)
+    assert skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").code == 0
+    first, second, third = told
+    assert first == "step 1 of 3, analysing curve.dat"
+    assert re.fullmatch(r"step 2 of 3, once more to check; result 1: target [\d.]+ ± [\d.]+", second)
+    assert third == "step 3 of 3, drawing"
 
 
 # ---------------------------------------------------------------- what was assumed
 
 
 def notes_of(said: Said) -> list[str]:
-    """The lines above the table."""
-    assert said.code == 0, said.err
-    return said.out.partition("what is believed now")[0].splitlines()
+    """The lines above the outcome, good or bad."""
+    assert said.code in (0, 3), said.err
+    above = said.out.partition("what is believed now")[0]
+    return re.split(r"^(?:ok: |NOT TO BE TRUSTED)", above, flags=re.M)[0].splitlines()
 
 
 def table_row(text: str, name: str) -> str:
@@ -112,22 +163,36 @@ def test_a_file_without_resolution_and_a_model_without_instrument_say_so(
 ):
     assert notes_of(skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")) == [
         "no resolution in this file: taken as 0",
-        "taken as exactly known: scale = 1, background = 0, q_offset = 0",
+        "taken as exactly known, sample: air sld 0; film roughness 5, sld 4.2; Si roughness 4, sld 2.07; "
+        "no absorption",
+        "taken as exactly known, instrument: "
+        "scale 1, background 0, q_offset 0, resolution 1, systematic 0.01",
     ]
 
 
-def test_nothing_is_said_where_nothing_is_assumed(skyloop: Command, model: Path, tmp_path: Path):
-    rows = columns(np.linspace(0.01, 0.2, 20))
-    file = write(tmp_path / "four.dat", np.column_stack([rows, 0.02 * rows[:, 0]]))
-    free = "scale: [0.9, 1.1]\nbackground: [1e-9, 1e-6]\nq_offset: [-1e-4, 1e-4]\n"
-    model.write_text(MODEL + free)
-    assert notes_of(skyloop("analyze", file, "-m", model, "-o", tmp_path / "o")) == []
+def test_only_what_is_known_is_listed():
+    free = MODEL.replace("roughness: 5", "roughness: [2, 9]").replace("2.07, roughness: 4", "[2, 2.2]")
+    config = load(free + "scale: [0.9, 1.1]\nbackground: 1e-7\nsystematic: 0.02\n")
+    assert assumed(config) == [
+        "taken as exactly known, sample: air sld 0; film sld 4.2; Si roughness 0; no absorption",
+        "taken as exactly known, instrument: background 1e-07, q_offset 0, resolution 1, systematic 0.02",
+    ]
 
 
-def test_only_what_is_known_is_listed(skyloop: Command, curve: Path, model: Path, tmp_path: Path):
-    model.write_text(MODEL + "scale: [0.9, 1.1]\nbackground: 1e-7\n")
-    said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
-    assert notes_of(said)[1:] == ["taken as exactly known: background = 1e-07, q_offset = 0"]
+def test_an_absorption_is_listed_for_each_part_where_one_absorbs():
+    sample, _ = assumed(load(MODEL.replace("sld: 4.2", "sld: 4.2, isld: [0, 1]")))
+    assert sample.endswith(": air sld 0; film roughness 5, sld 4.2; Si roughness 4, sld 2.07, isld 0")
+    sample, _ = assumed(load(MODEL.replace("sld: 4.2", "sld: 4.2, isld: 0.3")))
+    assert "film roughness 5, sld 4.2, isld 0.3; " in sample
+
+
+def test_every_entry_is_free_or_listed():
+    config = load(MODEL + "scale: [0.9, 1.1]\n")
+    told = " ".join(assumed(config)).replace("no absorption", "film isld; Si isld")
+    for entry in config.entries():
+        owner, _, kind = entry.name.rpartition(".")
+        listed = re.search(rf"{owner} [^;]*\b{kind}\b", told) is not None
+        assert listed == (not entry.is_free), entry.name
 
 
 def test_what_stands_in_for_a_missing_column_is_told(skyloop: Command, model: Path, tmp_path: Path):
@@ -215,8 +280,8 @@ def test_no_column_of_remarks_where_there_is_none(skyloop: Command, curve: Path,
         (50.0, 0.81 * 100 / 12**0.5, "not determined by the data"),
         (50.0, 0.79 * 100 / 12**0.5, ""),
         (50.0, 1.0, ""),
-        (2.0, 1.9, "at the lower end of its range"),
-        (97.0, 2.5, "at the upper end of its range"),
+        (2.0, 1.9, "at the lower end of its range [0, 100]"),
+        (97.0, 2.5, "at the upper end of its range [0, 100]"),
         (97.0, 1.9, ""),
         (20.0, 16.0, ""),
         (float("nan"), float("nan"), ""),
@@ -227,6 +292,26 @@ def test_marks_follow_from_mean_sigma_and_range(value: float, sigma: float, note
     (shown,) = marked([facts], {"a": Prior(0.0, 100.0, 100 / 12**0.5)})
     assert isinstance(shown, Facts)
     assert [row.note for row in shown.rows] == [note, ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "sigma", "low", "high", "told"),
+    [
+        (4.999978, 2e-5, 1.0, 5.0, "5"),  # and not (4.999978 ± 0.000020)e+00
+        (7.8188, 0.1431, 2.0, 8.0, "7.82"),
+        (0.1897, 0.1439, 0.0, 20.0, "0.19"),
+        (3.26e-8, 2.87e-8, 1e-8, 1e-5, "3e-08"),
+    ],
+)
+def test_a_value_at_an_end_of_its_range_shows_no_sigma(
+    value: float, sigma: float, low: float, high: float, told: str, capsys: pytest.CaptureFixture[str]
+):
+    facts = Facts("believed", (Fact("a", value, sigma), Fact("b", 0.5, 0.01)))
+    free = {"a": Prior(low, high, (high - low) / 12**0.5), "b": Prior(0, 1, 0.29)}
+    show_facts(marked([facts], free), Console(width=100))
+    shown = capsys.readouterr().out
+    assert re.search(rf"│ a +│ {told} +│ +│ at the (low|upp)er end of its range \[{low:g}, {high:g}\]", shown)
+    assert "0.500 ± 0.010" in shown
 
 
 def test_the_prior_of_a_background_is_uniform_in_its_logarithm():
@@ -367,7 +452,8 @@ def test_a_curve_without_errors_asks_for_them(skyloop: Command, model: Path, tmp
     two = write(tmp_path / "two.dat", rows)
     assert "mend: give relative_sigma, such as 0.05" in skyloop("analyze", two, "-m", model).error
     said = skyloop("analyze", two, "-m", model, "--relative-sigma", "0.05", "-o", tmp_path / "o")
-    assert said.code == 0
+    assert "no uncertainty in this file: taken as 5 % of R" in said.out
+    assert value_of(said.out, "film.thickness")[0] == pytest.approx(TRUTH, rel=0.01)
 
 
 def test_a_file_without_a_usable_point_says_why(skyloop: Command, curve: Path, model: Path, tmp_path: Path):

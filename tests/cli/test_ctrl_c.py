@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 
 import numpy as np
 import pytest
 from cli.conftest import MODEL, Command, columns, write
 
-from skyloop.cli import _demo, _simulate
+from skyloop.cli import _app, _demo, _simulate
+from skyloop.runtime import endings
+from skyloop.runtime.sinks import Sink
 
 HANGING = """
 from skyloop.engines.reflectometry import Engine
@@ -82,6 +84,48 @@ Counting.expose = told
     assert code == 130
     assert one_line(errors)
     assert not list((tmp_path / "out").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_command_that_is_told_to_end_stores_what_is_finished(
+    skyloop: Command, stuck: bool, monkeypatch: pytest.MonkeyPatch
+):
+    taken: list[int] = []
+    told, over = Event(), Event()
+
+    def store(_: str, doc: dict[str, int]) -> None:
+        told.wait(60)
+        if stuck:
+            over.wait(60)
+        taken.append(doc["n"])
+
+    sink = Sink(store)
+
+    def terminated(*_: object) -> None:
+        for n in range(3):
+            sink("event", {"n": n})
+        monkeypatch.setattr(_app, "flush_all", flush)
+        signal.raise_signal(signal.SIGTERM)
+
+    def flush(seconds: float) -> str:
+        told.set()
+        return endings.flush_all(0.05 if stuck else seconds)
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(endings, "_open", {sink._delivery: endings._open[sink._delivery]})
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(_simulate, "simulate", terminated)
+    said = skyloop("simulate")
+    left = "; not stored: 3 documents for test_a_command" if stuck else "\n"
+    assert said.code == 143
+    assert said.err.startswith(
+        f"skyloop: stopped by SIGTERM; what is unfinished is in files that end in .part{left}"
+    )
+    assert taken == ([] if stuck else [0, 1, 2])
+    over.set()
+    assert sink.close()
 
 
 @pytest.mark.parametrize("words", [("demo",), ("--debug", "demo"), ("demo", "--debug")])

@@ -13,6 +13,7 @@ from rich.console import Console
 from skyloop.cli import _demo
 from skyloop.cli._beamline import model
 from skyloop.documents.schema import encode
+from skyloop.engines.panel import Axis
 from skyloop.engines.reflectometry import Engine, Result
 from skyloop.errors import Outcome
 from skyloop.quantities import blank
@@ -51,6 +52,7 @@ def test_the_summary_has_the_last_word_in_the_figure(
 
     def panels(_: object, final: Result, *, history: list[Result], **more: Any) -> tuple[()]:
         shown.extend((final.target, [one.target for one in history]))
+        assert (more["truth"], more["moved"]) == (271.3, Axis("q", "1/angstrom"))
         return ()
 
     monkeypatch.setattr(_demo, "panels", panels)

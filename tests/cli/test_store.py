@@ -9,11 +9,13 @@ from threading import Event
 from typing import Any
 
 import pytest
+import toy
+from beam import analyzer
 from bluesky import plan_stubs
 from cli.conftest import Command, Said
 
 from skyloop.cli import _demo
-from skyloop.cli._store import finish_store
+from skyloop.cli._store import finish_store, into
 from skyloop.errors import StorageError
 from skyloop.runtime import sinks
 from skyloop.runtime.sinks import Sink
@@ -77,6 +79,46 @@ def test_documents_that_still_wait_are_counted(stuck: Stuck):
         StorageError, match=r"^documents were not stored: at least 100 \(the store is still busy"
     ):
         finish_store(sink)
+
+
+class Slow:
+    """A store that takes one document in the time it is given, and sticks at the last ones."""
+
+    failed, last_failure = 0, ""
+
+    def __init__(self, waiting: int, sticks_at: int) -> None:
+        self.waiting, self.sticks_at, self.flushes = waiting, sticks_at, 0
+
+    def flush(self, _: float) -> bool:
+        self.flushes += 1
+        self.waiting = max(self.sticks_at, self.waiting - 1)
+        return not self.waiting
+
+    def close(self, timeout: float) -> None:
+        assert timeout == 0.0
+
+
+def test_a_slow_store_is_waited_for_and_a_stuck_one_is_not():
+    slow: Any = Slow(5, sticks_at=0)
+    finish_store(slow)
+    assert slow.flushes == 5
+    stuck: Any = Slow(5, sticks_at=2)
+    with pytest.raises(StorageError, match="at least 2"):
+        finish_store(stuck)
+    assert stuck.flushes == 4
+
+
+def test_an_analysis_does_not_wait_for_the_store_of_a_command():
+    over = Event()
+    store = Sink(lambda *_: over.wait(60))
+    analysis = analyzer("inline")
+    analysis.subscribe(into(store))
+    for item in toy.raw_run([1.0]):
+        analysis(*item)
+    assert analysis.close(30.0)
+    assert store.waiting == 6
+    over.set()
+    finish_store(store)
 
 
 @pytest.mark.parametrize("command", ["analyze", "simulate", "replay"])

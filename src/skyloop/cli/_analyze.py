@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,15 +17,19 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
 from skyloop.cli._show import data_of, frames_of, marked, newest, points_of, show_facts
-from skyloop.cli._store import finish_store
+from skyloop.cli._store import finish_store, into
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
+from skyloop.engines.panel import Panel
 from skyloop.errors import ConfigError, DataError, Outcome
 from skyloop.figures.pen import draw, save
 from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.jsonl import JsonlWriter
 
-__all__ = ["FileRequest", "analyze", "technique_named"]
+__all__ = ["NOT_TRUSTED", "FileRequest", "analyze", "technique_named"]
+
+NOT_TRUSTED = 3
+"""Exit status: analysed, and not to be trusted; 2 says that nothing could be analysed."""
 
 
 @dataclass(frozen=True)
@@ -39,52 +44,83 @@ class FileRequest:
     """Folder for the runs and the figure."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A file that was read, and what to analyse it with."""
+
+    name: str
+    technique: Technique
+    panels: Callable[..., Sequence[Panel]]
+    config: Any
+    documents: list[NamedDocument]
+    frames: list[Any]
+
+
 def analyze(request: FileRequest, technique: str, model: ModelOptions, console: Console) -> None:
     """Analyse one file and show the result.
 
     Raises:
         SkyloopError: the file, the model or the technique cannot be used.
+        Exit: the outcome is not `ok`; its status is `NOT_TRUSTED`.
     """
     began = time.monotonic()
-    chosen = technique_named(technique)
-    if chosen.read_file is None or chosen.panels is None:
-        raise ConfigError(
-            f"technique '{technique}' reads no files; mend: use `skyloop replay` on its stored runs"
-        )
-    if not request.file.is_file():
-        raise DataError(f"there is no file {request.file}; mend: check the path")
-    config = chosen.load(model_text(model))
-    documents, notes = chosen.read_file(request.file, request.reading)
-    for note in (*notes, *(chosen.assumed(config) if chosen.assumed else ())):
-        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
-    frames = frames_of(chosen, points_of(documents))
-    config = chosen.for_file(config, frames) if chosen.for_file else config
-    with _working(f"analysing {request.file.name}", console) as tell:
-        store = Sink(JsonlWriter(request.out))
-        follow = newest(chosen, lambda news: tell(f"{news}; now once more, over the whole prior"))
-        analysed = _analysed(chosen, config, documents, (store, follow))
-    result = _summary(chosen, config, analysed)
-    panels = chosen.panels(frames, result, config=config)
-    panels = marked(panels, chosen.priors(config) if chosen.priors else {})
+    job = _read(request, technique_named(technique), model, console)
+    with _working(console) as tell:
+        tell(f"step 1 of 3, analysing {job.name}")
+        again = newest(job.technique, lambda news: tell(f"step 2 of 3, once more to check; {news}"))
+        analysed = _analysed(job, Sink(JsonlWriter(request.out)), again)
+        tell("step 3 of 3, drawing")
+        result, uid = _summary(job, analysed), analysed[0][1]["uid"]
+        panels = _panels(job, result)
+        # with its uid: the figure of another model of the same file stays
+        figure = _drawn(job, result, panels, request.out / f"{request.file.stem}-{uid[:8]}.png")
     show_facts(panels, console)
-    figure = save(draw(panels, title=request.file.name), request.out / f"{request.file.stem}.png")
-    raw, analysis = documents[0][1]["uid"], analysed[0][1]["uid"]
     for line in (
         f"figure   {figure}",
-        f"raw run  {raw}",
-        f"analysis {analysis}",
+        f"raw run  {job.documents[0][1]['uid']}",
+        f"analysis {uid}",
         f"both as JSON lines in {request.out}",
         f"took {time.monotonic() - began:.0f} s",
     ):
         console.print(escape(line), soft_wrap=True, highlight=False)
+    if result.outcome != Outcome.OK:
+        console.print(f"exit status {NOT_TRUSTED}: analysed, and not to be trusted", highlight=False)
+        raise typer.Exit(NOT_TRUSTED)
+
+
+def _read(request: FileRequest, technique: Technique, model: ModelOptions, console: Console) -> _Job:
+    """Read file and model, and say what they leave out or take for granted."""
+    if technique.read_file is None or technique.panels is None:
+        raise ConfigError(
+            f"technique '{technique.name}' reads no files; mend: use `skyloop replay` on its stored runs"
+        )
+    if not request.file.is_file():
+        raise DataError(f"there is no file {request.file}; mend: check the path")
+    config = technique.load(model_text(model))
+    documents, notes = technique.read_file(request.file, request.reading)
+    for note in (*notes, *(technique.assumed(config) if technique.assumed else ())):
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
+    frames = frames_of(technique, points_of(documents))
+    config = technique.for_file(config, frames) if technique.for_file else config
+    return _Job(request.file.name, technique, technique.panels, config, documents, frames)
+
+
+def _panels(job: _Job, result: Any) -> list[Panel]:
+    priors = job.technique.priors(job.config) if job.technique.priors else {}
+    return marked(job.panels(job.frames, result, config=job.config), priors)
+
+
+def _drawn(job: _Job, result: Any, panels: Sequence[Panel], path: Path) -> Path:
+    doubt = "" if result.outcome == Outcome.OK else ": not to be trusted, see the outcome"
+    return save(draw(panels, title=f"{job.name}{doubt}"), path)
 
 
 @contextmanager
-def _working(title: str, console: Console) -> Generator[Callable[[str], None]]:
+def _working(console: Console) -> Generator[Callable[[str], None]]:
     """A line that says what is done now, and for how long; it is gone afterwards."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
+        task = progress.add_task("", total=None)
         yield lambda news: progress.update(task, description=news)
 
 
@@ -100,28 +136,25 @@ def technique_named(name: str) -> Technique:
     return found[name]
 
 
-def _analysed(
-    technique: Technique, config: Any, documents: Sequence[NamedDocument], sinks: tuple[Sink, Callback]
-) -> list[NamedDocument]:
+def _analysed(job: _Job, store: Sink, follow: Callback) -> list[NamedDocument]:
     analysed: list[NamedDocument] = []
-    store, follow = sinks
-    with Analyzer(technique, config, Options(executor="inline")) as analysis:
+    with Analyzer(job.technique, job.config, Options(executor="inline")) as analysis:
         analysis.subscribe(lambda name, doc: analysed.append((name, doc)))
         analysis.subscribe(follow)
-        analysis.subscribe(store)
-        for document in documents:
+        analysis.subscribe(into(store))
+        for document in job.documents:
             store(*document)
             analysis(*document)
     finish_store(store)
     return analysed
 
 
-def _summary(technique: Technique, config: Any, analysed: Sequence[NamedDocument]) -> Any:
+def _summary(job: _Job, analysed: Sequence[NamedDocument]) -> Any:
     events = data_of(analysed)
     if not events:
         raise DataError("the analysis gave no result; mend: look at the warnings, or say --debug")
-    kind = technique.engine(config).result_type
-    first, last = (decode(kind, data, prefix=technique.name) for data in (events[0], events[-1]))
+    kind = job.technique.engine(job.config).result_type
+    first, last = (decode(kind, data, prefix=job.technique.name) for data in (events[0], events[-1]))
     if last.outcome in (Outcome.FAILED, Outcome.REJECTED):
         raise DataError(f"the analysis {first.outcome}: {first.reason}; mend: report it with file and model")
     return last

@@ -24,9 +24,13 @@ from skyloop.cli._beamline import POINTS
 from skyloop.cli._model import ModelOptions
 from skyloop.cli._warnings import each_once
 from skyloop.errors import SkyloopError
+from skyloop.runtime.endings import flush_all
 from skyloop.storage.curve_run import CurveOptions
 
 __all__ = ["app", "main"]
+
+_ENDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_FLUSH_SECONDS = 5.0  # a container or a queue kills ten seconds or more after it has told us to end
 
 app = typer.Typer(
     name="skyloop",
@@ -83,7 +87,10 @@ def analyze(
     dataset: Annotated[int, typer.Option(help="Which dataset of an .ort file, from 1.")] = 1,
     out: Out = Path("skyloop-results"),
 ) -> None:
-    """Analyse a measured curve: parameters with uncertainties, chi2, a figure and an analysis run."""
+    """Analyse a measured curve: parameters with uncertainties, chi2, a figure and an analysis run.
+
+    Exit status: 0 ok, 2 not analysed, 3 analysed and not to be trusted.
+    """
     sample = ModelOptions(model, tuple(layer or ()), fronting, backing, tuple(set_ or ()))
     reading = CurveOptions(fwhm, relative_resolution, relative_sigma, q_min, q_max, dataset)
     _analyze.analyze(_analyze.FileRequest(file, reading, out), technique, sample, Console())
@@ -131,8 +138,8 @@ def main() -> None:
     """Entry point of the `skyloop` command."""
     debug = "--debug" in sys.argv[1:]
     words = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
-    # an analysis records whatever is raised in it and goes on; Ctrl-C is meant for the command
-    before = signal.signal(signal.SIGINT, partial(_quit, words))
+    # an analysis records whatever is raised in it and goes on; these are meant for the command
+    before = {number: signal.signal(number, partial(_quit, words)) for number in _ENDS}
     try:
         with nullcontext() if debug else each_once(Console(stderr=True)):
             app(words)
@@ -143,13 +150,19 @@ def main() -> None:
         Console(stderr=True).print(f"[bold red]skyloop:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _quit(words: Sequence[str], *_: object) -> None:
+def _quit(words: Sequence[str], number: int, _: object) -> None:
+    """End at once; a machine that wants it leaves time to store what is finished, a person does not."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever asks twice does not want to wait
+    lost = flush_all(_FLUSH_SECONDS) if number == signal.SIGTERM else ""
     console = Console(stderr=True)
     console.show_cursor(show=True)
     newline = "\n" if console.is_terminal else ""  # past what the spinner wrote
     where = "" if "demo" in words[:1] else "; what is unfinished is in files that end in .part"
-    console.print(f"{newline}[bold red]skyloop:[/] stopped by Ctrl-C{where}", soft_wrap=True)
-    os._exit(130)
+    left = f"; not stored: {escape(lost)}" if lost else ""
+    told = f"stopped by {_ENDS[signal.Signals(number)]}{where}{left}"
+    console.print(f"{newline}[bold red]skyloop:[/] {told}", soft_wrap=True)
+    os._exit(128 + number)

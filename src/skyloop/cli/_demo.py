@@ -32,12 +32,14 @@ from skyloop.cli._beamline import (
     model,
 )
 from skyloop.cli._show import data_of, each_result, frames_of, points_of
-from skyloop.cli._store import finish_store
+from skyloop.cli._store import finish_store, into
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
+from skyloop.engines.panel import Axis
 from skyloop.engines.reflectometry import Engine, Frame, Result, panels
 from skyloop.errors import SkyloopError
-from skyloop.figures.pen import draw, number, save
+from skyloop.figures.pen import draw, save
+from skyloop.figures.words import number
 from skyloop.plans import adaptive_reflectivity, verify
 from skyloop.runtime.sinks import Callback, Sink
 from skyloop.storage.databroker import read_back
@@ -129,7 +131,7 @@ def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop
     with reflectometry(model()) as analysis:
         engine.subscribe(store)
         engine.subscribe(analysis)
-        analysis.subscribe(store)
+        analysis.subscribe(into(store))
         analysis.subscribe(lambda name, doc: uids.append(doc["uid"]) if name == "start" else None)
         analysis.subscribe(_progress_of(tell))
         plan = adaptive_reflectivity(
@@ -234,5 +236,6 @@ def _figure(raw: Sequence[NamedDocument], stored: Sequence[NamedDocument], resul
     found = points_of(raw)
     decisions = [point.data for point in found if point.stream == "decision"]
     history = _results(stored)[:-1]
-    drawn = panels(frames_of(TECHNIQUE, found), result, history=history, decisions=decisions, config=model())
+    known: dict[str, Any] = {"config": model(), "moved": Axis("q", "1/angstrom"), "truth": TRUTH[TARGET]}
+    drawn = panels(frames_of(TECHNIQUE, found), result, history=history, decisions=decisions, **known)
     return save(draw(drawn), out / "loop.png")

@@ -17,7 +17,7 @@ from skyloop.documents.frames import Point, Points
 from skyloop.documents.run import NamedDocument
 from skyloop.engines.panel import Fact, Facts, Panel
 from skyloop.errors import Outcome
-from skyloop.figures.pen import number, unit_text
+from skyloop.figures.words import number, unit_text
 from skyloop.runtime.sinks import Callback
 
 __all__ = [
@@ -32,7 +32,8 @@ __all__ = [
     "values_of",
 ]
 
-_COLOURS = {Outcome.OK: "green", Outcome.DEGRADED: "yellow"}
+_MARK = " ?"
+"""Behind a value whose uncertainty does not hold."""
 _UNDETERMINED = 0.8
 """Above this share of the standard deviation of the prior, the data have said nothing."""
 _NARROW, _NEAR = 0.5, 1.5
@@ -40,35 +41,58 @@ _NARROW, _NEAR = 0.5, 1.5
 
 
 def marked(panels: Sequence[Panel], priors: Mapping[str, Prior]) -> list[Panel]:
-    """The panels, with a note at each parameter that the data leave open or push to an end of its range."""
+    """The panels, with a note at each parameter that the data leave open or push to an end of its range.
+
+    The title of the values says whether they can be trusted.
+    """
     return [_marked(panel, priors) if isinstance(panel, Facts) else panel for panel in panels]
 
 
 def _marked(facts: Facts, priors: Mapping[str, Prior]) -> Facts:
-    rows = (replace(r, note=_remark(r, priors[r.name])) if r.name in priors else r for r in facts.rows)
-    return replace(facts, rows=tuple(rows))
+    rows = (_with_remark(row, priors[row.name]) if row.name in priors else row for row in facts.rows)
+    title = facts.title if facts.outcome == Outcome.OK else f"{facts.title}: not to be trusted"
+    return replace(facts, title=title, rows=tuple(rows))
 
 
-def _remark(fact: Fact, prior: Prior) -> str:
+def _with_remark(fact: Fact, prior: Prior) -> Fact:
     if fact.sigma > _UNDETERMINED * prior.sigma:
-        return "not determined by the data"
+        return replace(fact, note="not determined by the data")
     ends = {"lower": fact.value - prior.low, "upper": prior.high - fact.value}
     end = min(ends, key=ends.__getitem__)
-    piles_up = fact.sigma < _NARROW * prior.sigma and ends[end] < _NEAR * fact.sigma
-    return f"at the {end} end of its range" if piles_up else ""
+    if not (fact.sigma < _NARROW * prior.sigma and ends[end] < _NEAR * fact.sigma):
+        return fact
+    # the range cuts the distribution off: its width says where the range ends, not how well it is known
+    value = round(fact.value, 1 - math.floor(math.log10(fact.sigma)))
+    note = f"at the {end} end of its range [{prior.low:g}, {prior.high:g}]"
+    return replace(fact, value=value, sigma=math.nan, note=note)
 
 
 def show_facts(panels: Sequence[Panel], console: Console) -> None:
-    """Print the tables of values among the panels, each with its outcome."""
+    """Print the tables of values among the panels, each below its outcome."""
     for facts in (p for p in panels if isinstance(p, Facts)):
+        _show_outcome(facts, console)
         heads = ("quantity", "value", "unit", *(["remark"] if any(row.note for row in facts.rows) else []))
         table = Table(*heads, title=escape(facts.title), title_justify="left")
         for row in facts.rows:
-            cells = (number(row.value, row.sigma), unit_text(row.unit), f"[yellow]{escape(row.note)}[/]")
+            cells = (_value(row, facts.outcome), unit_text(row.unit), f"[yellow]{escape(row.note)}[/]")
             table.add_row(escape(row.name), *cells[: len(heads) - 1])
         console.print(table)
-        colour = _COLOURS.get(facts.outcome, "red")
-        console.print(f"[{colour}]{facts.outcome}[/] {escape(facts.reason)}".rstrip())
+
+
+def _value(fact: Fact, outcome: Outcome) -> str:
+    is_claim = fact.note or not math.isnan(fact.sigma)
+    return number(fact.value, fact.sigma) + (_MARK if is_claim and outcome != Outcome.OK else "")
+
+
+def _show_outcome(facts: Facts, console: Console) -> None:
+    if facts.outcome == Outcome.OK:
+        console.print("[green]ok[/]: no check speaks against these values")
+        return
+    for line in (
+        f"[bold]NOT TO BE TRUSTED[/] ({facts.outcome}): {escape(facts.reason)}",
+        f"The errors of the values marked{_MARK} do not hold: do not use these values as they are.",
+    ):
+        console.print(f"[yellow]{line}[/]", soft_wrap=True, highlight=False)
 
 
 def columns_of(technique: Technique) -> dict[str, str]:

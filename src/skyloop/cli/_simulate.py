@@ -27,9 +27,9 @@ from skyloop.cli._beamline import (
     model,
 )
 from skyloop.cli._show import newest
-from skyloop.cli._store import finish_store
+from skyloop.cli._store import finish_store, into
 from skyloop.errors import ConfigError
-from skyloop.figures.pen import number
+from skyloop.figures.words import number
 from skyloop.plans import adaptive_reflectivity, stop_when_known
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
@@ -37,7 +37,8 @@ from skyloop.storage.jsonl import JsonlWriter
 __all__ = ["PLANS", "Scan", "simulate"]
 
 PLANS = {
-    "fixed": ("stop_when_known", {"mode": "shadow"}),
+    # every point of the scan, and what the plan would have decided: in its own name it would seem to stop
+    "fixed": ("stop_when_known", {"mode": "shadow", "md": {"plan_name": "fixed"}}),
     "stop_when_known": ("stop_when_known", {"mode": "auto"}),
     "adaptive_reflectivity": ("adaptive_reflectivity", {"mode": "auto"}),
 }
@@ -74,7 +75,7 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
     ):
         engine.subscribe(store)
         engine.subscribe(analysis)
-        analysis.subscribe(store)
+        analysis.subscribe(into(store))
         analysis.subscribe(newest(TECHNIQUE, status.update))
         analysis.subscribe(lambda name, doc: summary.update(doc["data"]) if name == "event" else None)
         found = engine(_plan(scan, devices, analysis)).plan_result
@@ -83,7 +84,11 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
 
 
 def _print(found: Mapping[str, Any], summary: Mapping[str, Any], out: Path, console: Console) -> None:
-    known = (summary[f"{TECHNIQUE.name}_{name}"] for name in ("target", "target_sigma"))
+    *known, outcome, reason = (
+        summary[f"{TECHNIQUE.name}_{name}"] for name in ("target", "target_sigma", "outcome", "reason")
+    )
+    if reason:
+        console.print(f"[yellow]{outcome}: {escape(reason)}[/]", soft_wrap=True, highlight=False)
     console.print(f"film thickness {number(*known)} Å; truth {TRUTH[TARGET]:g} Å")
     console.print(
         f"{found['points']} points, {found['decisions']} decisions, {found['beam_time']:.0f} s of beam time; "

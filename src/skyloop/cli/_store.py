@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from skyloop.errors import StorageError
-from skyloop.runtime.sinks import Sink
+from skyloop.runtime.sinks import Callback, Sink
 
-__all__ = ["finish_store"]
+__all__ = ["finish_store", "into"]
+
+_STUCK_SECONDS = 10.0
+
+
+def into(store: Sink) -> Callback:
+    """A sink that hands on to the store: `finish_store` waits for that, the analysis does not."""
+    return lambda name, doc: store(name, doc)
 
 
 def finish_store(sink: Sink) -> None:
     """Close a store, and refuse to go on when it did not take every document.
 
+    A store is waited for as long as it takes documents; one that takes none for 10 s is given up.
+
     Raises:
-        StorageError: documents were refused by the store, or still waited for it when time was up.
+        StorageError: documents were refused by the store, or still waited for it when it was given up.
     """
-    sink.close()
+    waiting = sink.waiting
+    while not sink.flush(_STUCK_SECONDS) and sink.waiting < waiting:
+        waiting = sink.waiting
+    sink.close(0.0)
     lost = sink.failed + sink.waiting
     if lost:
         last = f"the last: {sink.last_failure}" if sink.last_failure else "the store is still busy"
