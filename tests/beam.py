@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ophyd.sim
+import pytest
 import toy
 from bluesky import plan_stubs as bps
 from bluesky import plans as bp
+from fake_analysis import engine
+from listener import Listener
 
 from skyloop.callbacks import Analyzer, Options
 
+Documents = list[tuple[Any, Any]]
 _sim: Any = ophyd.sim
 _plans: Any = bp
 
@@ -46,3 +52,37 @@ def one_by_one(values: list[Any], *, after: dict[int, Any], points: int = 0) -> 
 def analyzer(executor: str = "thread", technique: Any = toy.TECHNIQUE, **options: Any) -> Analyzer:
     """A toy analysis."""
     return Analyzer(technique, toy.Config(), Options(executor=executor, **options))  # type: ignore[arg-type]
+
+
+def scan(analysis: Analyzer, plan: Any) -> tuple[Listener, Listener]:
+    """Raw and analysis documents of a plan, which must not notice that there is an analysis."""
+    raw, listener = Listener(), Listener()
+    sink = analysis.subscribe(listener)
+    result = engine(analysis, raw)(plan)
+    assert result.exit_status == "success"
+    assert analysis.flush(60)
+    assert sink.failed == 0
+    assert analysis.health.faults == ()
+    return raw, listener
+
+
+def play(analysis: Analyzer, docs: Documents) -> Listener:
+    """Analysis documents of raw documents, however damaged."""
+    listener = Listener()
+    analysis.subscribe(listener)
+    before = copy.deepcopy(docs)
+    for name, doc in docs:
+        analysis(name, doc)
+    assert analysis.flush(60)
+    assert docs == before
+    assert analysis.health.faults == ()
+    return listener
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the user sees of us."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("skyloop") and record.levelno >= logging.WARNING
+    ]

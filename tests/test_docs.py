@@ -26,6 +26,7 @@ BLOCK = re.compile(
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"(?<![\w/.<>*-])((?:src|callbacks|plans|tests|examples|docs|benchmarks)/[\w/.-]*\w/?)")
 QUOTED = re.compile(r"`([^`]+)`")
+COMMAND = re.compile(r"(?:^ {4}|`|^)skyloop ([a-z].*?)(?:`|#|$)", re.M)
 SOURCES = ("src/skyloop", "callbacks", "plans")
 
 
@@ -49,6 +50,11 @@ RUNNABLE = [(name, code) for name, code, runs in BLOCKS if runs]
 def test_there_is_code_to_run():
     assert len(RUNNABLE) >= 2
     assert len(BLOCKS) >= 8
+
+
+def test_there_are_links_names_and_commands_to_look_up():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(len(kind.findall(text)) >= 10 for kind in (LINK, NAMED, COMMAND))
 
 
 @pytest.mark.parametrize(("name", "code"), [(n, c) for n, c, _ in BLOCKS], ids=[n for n, *_ in BLOCKS])
@@ -142,7 +148,7 @@ def test_every_command_and_option_on_a_page_exists(page: Path):
     from skyloop.cli._app import app
 
     commands = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
-    for line in re.findall(r"(?:^ {4}|`|^)skyloop ([a-z].*?)(?:`|#|$)", page.read_text("utf-8"), re.M):
+    for line in COMMAND.findall(page.read_text("utf-8")):
         word, *rest = line.split()
         assert word in commands, f"{label(page)}: skyloop {line}"
         known = {option for parameter in commands[word].params for option in parameter.opts}

@@ -6,7 +6,9 @@ import copy
 import gc
 import io
 import logging
+import re
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import matplotlib as mpl
@@ -265,6 +267,48 @@ def test_a_live_table_of_results_has_a_row_per_point() -> None:
     assert text.count("failed") == 1
     assert "2.500" in text
     assert "analysis:toy" in text
+
+
+def test_what_is_shown_has_a_row_per_result_and_none_for_frames_that_a_later_row_holds() -> None:
+    out: list[str] = []
+    asked, go_on = Event(), Event()
+    with analyzer("thread") as analysis:
+        step = analysis.engine.step
+
+        def slow(*args: Any) -> Any:
+            asked.set()
+            assert go_on.wait(60)
+            return step(*args)
+
+        def begun() -> None:
+            assert asked.wait(60)
+
+        analysis.engine.step = slow  # type: ignore[method-assign]
+        sink = analysis.show(LiveTable(["toy_mean", "toy_outcome"], out=out.append))
+        listener = heard(analysis)
+        # the first point is being analysed while the others come
+        engine(analysis)(one_by_one([1.0, 2.0, 3.0, 6.0], after={1: begun}))
+        go_on.set()
+        settled(analysis)
+        assert sink.failed == 0, sink.last_failure
+    assert listener.run().spots() == [1, 2, 3, 4]
+    text = "\n".join(out)
+    assert re.findall(r"\| +(\d+) \|.*\| +([\d.]+) \| +ok \|", text) == [("1", "1.000"), ("4", "3.000")]
+    assert "nan" not in text
+    assert "superseded" not in text
+
+
+def test_what_is_shown_tells_a_frame_that_could_not_be_analysed() -> None:
+    out: list[str] = []
+    with analyzer("inline") as analysis:
+        analysis.show(LiveTable(["toy_mean", "toy_outcome"], out=out.append))
+        engine(analysis)(count([1.0, toy.RAISES, 4.0]))
+        settled(analysis)
+    assert re.findall(r"\| +(\d+) \|.*\| +(ok|failed) \|", "\n".join(out)) == [
+        ("1", "ok"),
+        ("2", "failed"),
+        ("3", "ok"),
+    ]
 
 
 def test_a_live_plot_of_results_has_a_point_per_result() -> None:

@@ -73,8 +73,9 @@ def test_a_full_disk_costs_that_file_alone_and_says_so(tmp_path: Path) -> None:
     assert str(folder) in told
     assert done.stderr.count("File too large") >= 1
     full, roomy = found["analysis"]
-    torn = read_jsonl(folder / f"{full}.jsonl.part")
-    names = [name for name, _ in torn]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".jsonl", ".part"]
+    (torn,) = folder.glob(f"{full}.*.jsonl.part")
+    names = [name for name, _ in read_jsonl(torn)]
     assert names[:3] == ["start", "descriptor", "descriptor"]
     assert "stop" not in names
     assert [name for name, _ in read_jsonl(folder / f"{roomy}.jsonl")][-1] == "stop"

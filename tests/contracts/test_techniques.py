@@ -18,7 +18,8 @@ from skyloop.callbacks import Analyzer, Options, techniques
 from skyloop.documents.run import AnalysisIdentity
 from skyloop.documents.schema import decode, encode
 from skyloop.engines.panel import Facts, Plot
-from skyloop.figures.pen import draw, save, unit_text
+from skyloop.figures.pen import draw, save
+from skyloop.figures.words import unit_text
 
 
 def same(a: Any, b: Any) -> bool:
@@ -127,7 +128,9 @@ def test_every_plan_of_a_technique_module_is_listed(case: Case):
 
 
 def test_policies_are_frozen_values_of_plain_numbers(case: Case):
-    for policy in import_module(f"skyloop.plans.{case.name}").POLICIES.classes:
+    classes = import_module(f"skyloop.plans.{case.name}").POLICIES.classes
+    assert classes
+    for policy in classes:
         assert is_dataclass(policy)
         assert policy.__dataclass_params__.frozen  # pyright: ignore[reportAttributeAccessIssue]
         assert {f.type for f in fields(policy)} <= {float, int, str, bool}

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ophyd import Signal, SoftPositioner
 from ophyd.utils import LimitError, ReadOnlyError
+from waiting import until
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
@@ -203,8 +204,7 @@ def test_a_move_repeated_after_a_pause_is_judged_again() -> None:
         yield from bps.sleep(PATIENT)
 
     def pause() -> None:
-        while not waiting.get():
-            pass
+        until(waiting.get)
         run_engine.request_pause()
 
     with thread(pause), pytest.raises(RunEngineInterrupted):

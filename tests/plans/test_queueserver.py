@@ -10,8 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any
 
 import pytest
 import zmq
+from waiting import until
 
-from skyloop.plans._verify import verify
+from skyloop.plans import VerifyReport, verify
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -89,12 +89,10 @@ class Queue:
         streams = {doc["uid"]: doc["name"] for name, doc in documents if name == "descriptor"}
         return [d for name, d in documents if name == "event" and streams[d["descriptor"]] == stream]
 
-
-def until(happened: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENT
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.02)
+    def verified(self) -> VerifyReport:
+        """The last run verified, when its analysis has ended."""
+        until(lambda: "stop" in [name for name, _ in self.documents("analysis")])
+        return verify(self.documents("raw"), self.documents("analysis"))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +108,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
     redis_port, control, info = (_free_port() for _ in range(3))
     processes = [_start_redis(folder, redis_port)]
     try:
-        until(lambda: _answers(redis_port), "redis")
+        until(lambda: _answers(redis_port))
         processes.append(_start_manager(folder, redis_port, control, info))
         api = REManagerAPI(
             zmq_control_addr=f"tcp://127.0.0.1:{control}",
@@ -119,7 +117,7 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
             status_polling_period=0.03,
         )
         try:
-            until(lambda: _opened(api), "start of the manager")
+            until(lambda: _opened(api))
             api.wait_for_idle(timeout=PATIENT)
             yield Queue(api, folder)
         finally:
@@ -229,8 +227,7 @@ def test_a_scan_that_was_submitted_is_measured(queue: Queue) -> None:
 def test_an_adaptive_run_that_was_submitted_reaches_its_target_and_verifies(queue: Queue) -> None:
     queue.add("adaptive_reflectivity", ["detector"], "q", count_time=20.0, seed=1, **ADAPTIVE)
     assert queue.finish()["exit_status"] == "completed"
-    until(lambda: "stop" in [name for name, _ in queue.documents("analysis")], "the end of the analysis")
-    report = verify(queue.documents("raw"), queue.documents("analysis"))
+    report = queue.verified()
     assert report.differences == ()
     assert report.decisions > 8
     last = queue.events("decision")[-1]["data"]
@@ -250,8 +247,7 @@ def test_pause_and_resume_measure_each_point_once(queue: Queue) -> None:
     assert queue.last()["exit_status"] == "completed"
     measured = {event["seq_num"]: event["data"]["q"] for event in queue.events("primary")}
     assert list(measured.values()) == positions
-    until(lambda: "stop" in [name for name, _ in queue.documents("analysis")], "the end of the analysis")
-    assert verify(queue.documents("raw"), queue.documents("analysis")).differences == ()
+    assert queue.verified().differences == ()
 
 
 def test_abort_is_the_last_decision_of_the_run(queue: Queue) -> None:
@@ -272,8 +268,7 @@ def _start_and_reach(queue: Queue, points: int) -> None:
     before = {doc["uid"] for name, doc in queue.documents("raw") if name == "start"}
     queue.api.queue_start()
     until(
-        lambda: queue.documents("raw")[0][1]["uid"] not in before and len(queue.events("primary")) >= points,
-        f"point {points}",
+        lambda: queue.documents("raw")[0][1]["uid"] not in before and len(queue.events("primary")) >= points
     )
 
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from skyloop.plans._verify import verify
-
 _spec = spec_from_file_location("queueserver_tests", Path(__file__).with_name("test_queueserver.py"))
 assert _spec is not None
 assert _spec.loader is not None
@@ -63,15 +61,6 @@ def a_gate_in_the_startup_module(tmp_path_factory: pytest.TempPathFactory) -> It
     base._start = start
 
 
-def analysed(queue: Any) -> None:
-    base.until(lambda: "stop" in [name for name, _ in queue.documents("analysis")], "the end of the analysis")
-
-
-def verified(queue: Any) -> bool:
-    analysed(queue)
-    return verify(queue.documents("raw"), queue.documents("analysis")).differences == ()
-
-
 def decided(queue: Any, name: str) -> list[Any]:
     return [event["data"][f"decision_{name}"] for event in queue.events("decision")]
 
@@ -82,7 +71,7 @@ def test_stop_when_known_runs_in_every_mode(queue: Any, mode: str) -> None:
     assert queue.finish()["exit_status"] == "completed"
     assert [event["data"]["q"] for event in queue.events("primary")] == POSITIONS
     assert set(decided(queue, "mode")) == {mode}
-    assert verified(queue)
+    assert queue.verified().differences == ()
 
 
 @pytest.mark.parametrize("mode", ["shadow", "advise", "confirm"])
@@ -99,7 +88,7 @@ def test_adaptive_reflectivity_runs_in_every_mode(queue: Any, mode: str) -> None
         assert "policy" not in sources
         assert answers == {""}
         assert len(queue.events("primary")) == 12
-    assert verified(queue)
+    assert queue.verified().differences == ()
 
 
 def test_a_paused_adaptive_run_is_resumed_and_measures_each_point_once(queue: Any) -> None:
@@ -111,7 +100,7 @@ def test_a_paused_adaptive_run_is_resumed_and_measures_each_point_once(queue: An
     queue.api.re_resume()
     queue.api.wait_for_idle(timeout=base.PATIENT)
     assert queue.last()["exit_status"] == "completed"
-    assert verified(queue)
+    assert queue.verified().differences == ()
     points = {event["seq_num"] for event in queue.events("primary")}
     assert points == set(range(1, len(points) + 1))
     assert decided(queue, "reason")[-1] == "target_reached"

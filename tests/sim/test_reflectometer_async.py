@@ -105,16 +105,14 @@ def test_a_time_or_a_transmission_that_does_not_exist_is_refused(RE: Any, sample
 
 
 def test_a_pause_stops_the_axis_and_resume_finishes_the_move(RE: Any, sample: TrueSample) -> None:
-    r = reflectometer_async(sample, seed=1, probe="xray", speed=0.01)
+    from ophyd_async.core import wait_for_value
 
-    async def moving() -> None:
-        while await r.q.setpoint.get_value() != 0.7:
-            await asyncio.sleep(0.001)
+    r = reflectometer_async(sample, seed=1, probe="xray", speed=0.01)
 
     def plan() -> Any:
         yield from bps.checkpoint()
         yield from bps.abs_set(r.q, 0.7, group="move")
-        yield from bps.wait_for([moving])
+        yield from bps.wait_for([lambda: wait_for_value(r.q.setpoint, 0.7, timeout=10)])
         yield from bps.pause()
         yield from bps.wait("move")
         return (yield from bps.rd(r.q))
@@ -131,8 +129,9 @@ def test_a_paused_exposure_is_given_up_and_taken_again(RE: Any, sample: TrueSamp
     r = reflectometer_async(sample, seed=1, speed=0.01)
 
     async def counting() -> None:
-        while r.detector.exposures == 0:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while r.detector.exposures == 0:
+                await asyncio.sleep(0.001)  # and then some: the exposure has begun to pass
 
     def plan() -> Any:
         yield from bps.checkpoint()

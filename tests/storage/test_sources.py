@@ -81,8 +81,7 @@ def test_the_uri_of_one_run_gives_that_run(stores):
 
 def test_documents_are_plain_dictionaries(stores):
     with open_source(stores["uri"]) as source:
-        for run in source:
-            assert all(type(doc) is dict for _, doc in run.documents())
+        assert {type(doc) for run in source for _, doc in run.documents()} == {dict}
 
 
 def test_a_uid_that_fits_no_run_says_so(stores):
