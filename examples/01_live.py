@@ -17,7 +17,7 @@ def main() -> None:
     RE = RunEngine()
     analysis = reflectometry(MODEL)  # in a process of its own: the scan never waits for it
     RE.subscribe(analysis)
-    analysis.subscribe(LiveTable([f"reflectometry_{column}" for column in COLUMNS]))
+    analysis.show(LiveTable([f"reflectometry_{column}" for column in COLUMNS]))
     final = {}
     analysis.subscribe(lambda name, doc: final.update(doc["data"]) if name == "event" else None)
     RE(scan([devices.detector], devices.q, 0.01, 0.2, 40))

@@ -56,7 +56,7 @@ _STOP = {
 }
 _BESIDE = {
     "raw_stream": "stream of the raw event that the result belongs to",
-    "raw_seq_num": "number of that event",
+    "raw_seq_num": "number of that event; a lower one than before came late, or was measured again",
     "queue_seconds": "from the arrival of the event to the start of the computation",
     "compute_seconds": "what the computation took",
     "frames": "frames of the raw run",
