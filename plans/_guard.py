@@ -59,8 +59,8 @@ class Guard:
 
     The rules in their order: finite numbers; the user's limits; the device's limits, which are unknown
     where low >= high (then the user must give limits); the device's own `check_value`; extra rules. A device
-    or a rule that raises refuses the point. Where that check is a coroutine, as in ophyd-async, a plan must
-    `ask` for it besides.
+    or a rule that raises refuses the point. Where that check is a coroutine, as in ophyd-async, only `ask`
+    waits for it.
     """
 
     axis: Any
@@ -80,8 +80,11 @@ class Guard:
         verdicts = self._verdicts(action, situation)
         return next((verdict for verdict in verdicts if not verdict.accepted), ACCEPTED)
 
-    def ask(self, action: Action) -> MsgGenerator[Verdict]:
-        """The verdict of devices whose own check is a coroutine, on a point that `check` accepts."""
+    def ask(self, action: Action, situation: Situation) -> MsgGenerator[Verdict]:
+        """The verdict of `check`, and of devices whose own check is a coroutine."""
+        verdict = self.check(action, situation)
+        if not verdict.accepted:
+            return verdict
         for device, value in self._values(action):
             check = getattr(device, "check_value", None)
             if not inspect.iscoroutinefunction(check):

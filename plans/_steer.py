@@ -62,25 +62,22 @@ def steer(
     course, settings = steering.course, tuple(instrument.count_times)
     guard = Guard(instrument.axis, course.limits, course.pace, steering.rules, settings)
     yield from _check_course(guard, course)
-    loop: _Loop | None = None
 
-    def inner() -> MsgGenerator[None]:
-        nonlocal loop
+    def inner() -> MsgGenerator[dict[str, Any]]:
         uid = yield from bps.open_run(_metadata(instrument, steering, md))
         loop = _Loop(instrument, steering, guard, uid)
         yield from bpp.contingency_wrapper(loop.run(), except_plan=loop.interrupted, else_plan=bps.close_run)
+        return loop.summary()
 
-    staged = [*instrument.detectors, instrument.axis]
-    yield from bpp.stage_wrapper(inner(), staged)
-    return loop.summary() if loop else {}
+    return (yield from bpp.stage_wrapper(inner(), [*instrument.detectors, instrument.axis]))
 
 
 def _check_course(guard: Guard, course: Course) -> MsgGenerator[None]:
     """Refuse a fixed scan that the guard would not let happen, before anything moves."""
     measured: list[Action] = []
     for action in course.fixed:
-        guard.check(action, course.situation(measured)).assure()
-        (yield from guard.ask(action)).assure()
+        verdict = yield from guard.ask(action, course.situation(measured))
+        verdict.assure()
         measured.append(action)
 
 
@@ -118,7 +115,7 @@ class _Loop:
 
     def run(self) -> MsgGenerator[None]:
         """Decide and measure until a decision is to stop."""
-        yield from bps.checkpoint()
+        yield Msg("checkpoint")
         while True:
             action = yield from self._decide()
             if action is None:
@@ -126,7 +123,7 @@ class _Loop:
             yield from self._execute(action)
 
     def _decide(self) -> MsgGenerator[Action | None]:
-        situation = self._steering.course.situation(self._measured)
+        situation = self._situation
         analysis, fault = yield from self._news()
         t_posterior = time.time() if analysis else NAN
         used = analysis if not fault else None
@@ -168,9 +165,7 @@ class _Loop:
             return self._verdict_of_next
         if asked.proposal is None:
             return ACCEPTED
-        action = asked.proposal.action
-        verdict = self._guard.check(action, situation)
-        return (yield from self._guard.ask(action)) if verdict.accepted else verdict
+        return (yield from self._guard.ask(asked.proposal.action, situation))
 
     def _answer(self, asked: Asked, verdict: Verdict) -> MsgGenerator[Answer | None]:
         steering, about = self._steering, asked.about
@@ -188,6 +183,10 @@ class _Loop:
         return answer
 
     @property
+    def _situation(self) -> Situation:
+        return self._steering.course.situation(self._measured)
+
+    @property
     def _last(self) -> DecisionRecord | None:
         return self._device.written
 
@@ -202,7 +201,7 @@ class _Loop:
             seq=seq,
             mode=self._steering.course.mode,
             raw_seq_num=len(self._measured),
-            spent=self._steering.course.situation(self._measured).spent,
+            spent=self._situation.spent,
             t_data=self._t_data,
             t_decided=time.time(),
             **known(self._results),
@@ -213,7 +212,7 @@ class _Loop:
     def _execute(self, action: Action) -> MsgGenerator[None]:
         self._next = action
         try:
-            self._verdict_of_next = yield from self._guard.ask(action)
+            self._verdict_of_next = yield from self._guard.ask(action, self._situation)
             self._verdict_of_next.assure()
             settings = [(setting, float(action.count_time)) for setting in self._settings]
             yield from move([(self._axis, float(action.position)), *settings])
@@ -231,8 +230,7 @@ class _Loop:
 
     def _assure(self) -> None:
         """Asked by the devices themselves, each time that they are set."""
-        situation = self._steering.course.situation(self._measured)
-        self._verdict_of_next = self._guard.check(self._next, situation)
+        self._verdict_of_next = self._guard.check(self._next, self._situation)
         self._verdict_of_next.assure()
 
     def interrupted(self, error: Exception) -> MsgGenerator[None]:
@@ -260,7 +258,7 @@ class _Loop:
             "points": len(self._measured),
             "points_used": self._used,
             "decisions": self._seq,
-            "beam_time": self._steering.course.situation(self._measured).spent,
+            "beam_time": self._situation.spent,
             "mode": self._steering.course.mode,
         }
 

@@ -2,7 +2,7 @@
 
 import os
 import select
-import sys
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
@@ -33,7 +33,7 @@ def answer_from_terminal(
         done: ends the loop.
         fd: file descriptor of the terminal; 0 is the standard input.
     """
-    if sys.platform == "win32" or not os.isatty(fd):
+    if not os.isatty(fd):
         show("the standard input is no terminal: nobody can answer here; mend: answer with gate.answer(...)")
         return
     person = _Person(gate, operator, show, done, fd)
@@ -101,8 +101,6 @@ def _gives_lines(fd: int) -> bool:
 
     A program in the background that touches its terminal is stopped whole, measurement and all.
     """
-    import termios  # not on Windows
-
     if _is_in_background(fd):
         return False
     local = termios.tcgetattr(fd)[3]
@@ -118,8 +116,6 @@ def _is_in_background(fd: int) -> bool:
 
 def _drop_typed(fd: int) -> bool:
     """Drop what was typed and not read yet; true if there was a whole line of it."""
-    import termios  # not on Windows
-
     was_ready = _is_ready(fd, 0.0)
     termios.tcflush(fd, termios.TCIFLUSH)
     return was_ready

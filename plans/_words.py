@@ -91,9 +91,8 @@ def said(answer: Answer | None) -> dict[str, Any]:
     }
 
 
-def question(asked: Asked, results: Sequence[Any], names: Names | None = None) -> str:
+def question(asked: Asked, results: Sequence[Any], names: Names) -> str:
     """What a person is asked: what is known, what the policy wants, and why."""
-    names = names or Names()
     last = known(results)
     now = f"{_known(last, names)}. " if results else ""
     if asked.proposal is None:

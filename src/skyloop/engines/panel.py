@@ -74,6 +74,8 @@ class Trace:
     """One standard deviation of each value; empty when it has none."""
     marks: FloatArray = field(default_factory=_none)
     """Abscissae to be marked."""
+    marks_label: str = "decision"
+    """What the legend says of the marks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

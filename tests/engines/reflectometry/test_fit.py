@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skyloop.engines.reflectometry.config import load
-from skyloop.engines.reflectometry.fit import QUICK, Fit, Search, fit_curve
+from skyloop.engines.reflectometry.fit import Fit, Search, fit_curve, quick_search
 from skyloop.engines.reflectometry.forward import stack
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.likelihood import gather
@@ -188,7 +188,7 @@ def test_a_dense_curve_is_found_although_the_first_look_is_thinner(thickness: fl
     q = torch.linspace(0.008, 0.25, 6000, dtype=torch.float64)
     slabs = stack([repeat * thickness, 20.0], [0.0, 4.1, 2.0, 2.07])
     value = model_curve(q, 0 * q, slabs)[0].numpy()
-    fit = fit_curve(load(text), Frame.measured(q.numpy(), value, 0.05 * value), search=QUICK)
+    fit = fit_curve(load(text), Frame.measured(q.numpy(), value, 0.05 * value), search=quick_search(2))
     assert abs(of(fit, "a.thickness") - thickness) < 1e-3 * thickness
 
 

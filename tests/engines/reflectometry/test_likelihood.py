@@ -62,7 +62,7 @@ def test_repeated_countings_share_one_systematic_error():
 def test_the_floor_of_repeated_measured_points_stays():
     frame = Frame.measured(np.full(10_000, 0.05), 1e-3, 1e-4)
     data = gather(frame, systematic=0.02, tolerance=0.0)
-    assert np.sqrt(data.spread(np.array([1e-3])))[0] == pytest.approx(np.hypot(1e-6, 2e-5))
+    assert np.sqrt(data.variance(np.array([1e-3])))[0] == pytest.approx(np.hypot(1e-6, 2e-5))
 
 
 def test_neighbours_within_the_tolerance_are_one_point_at_their_own_q():
@@ -109,7 +109,7 @@ def test_the_tail_is_uniform_for_data_of_the_model():
     for _ in range(400):
         counts = rng.poisson(exposure * r * rng.gamma(1e4, 1e-4, 40))
         data = gather(Frame.counted(q, counts, exposure), systematic=0.01, tolerance=0.0)
-        tails.append(data.tail(r[None])[0])
+        tails.append(data.p_value(r[None])[0])
     assert stats.kstest(tails, "uniform").pvalue > 1e-3
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from skyloop.engines.reflectometry.assess import Assessment, assess
 from skyloop.engines.reflectometry.belief import Curves, infer, update
 from skyloop.engines.reflectometry.config import Config
-from skyloop.engines.reflectometry.fit import Fit, fit_data, quick
+from skyloop.engines.reflectometry.fit import Fit, fit_data, quick_search
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.guide import guided
 from skyloop.engines.reflectometry.likelihood import Data, gather
@@ -127,7 +127,7 @@ class Engine:
         return infer(self._curves, data, rng, size=self._config.particles)
 
     def _fitted(self, data: Data, rng: np.random.Generator) -> Fit:
-        search = quick(len(self._curves.parameters))
+        search = quick_search(len(self._curves.parameters))
         return fit_data(self._config, data, key=int(rng.integers(2**31)), search=search)
 
     def _guided(self, fit: Fit, data: Data, rng: np.random.Generator) -> Ensemble:

@@ -18,13 +18,14 @@ from skyloop.errors import ConfigError, Outcome
 from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 from skyloop.quantities import FloatArray
 
-__all__ = ["QUICK", "THOROUGH", "Fit", "Mode", "Search", "fit_curve", "fit_data", "quick"]
+__all__ = ["THOROUGH", "Fit", "Mode", "Search", "fit_curve", "fit_data", "quick_search"]
 
 _SCOUT_SYSTEMATIC = 0.2  # in the first look, so that deep and high points weigh alike
 _SCOUT_STEPS = 10
 _SCOUT_TOLERANCE = 1e-3
 _PER_FRINGE, _MOST_CANDIDATES = 48, 16384
 _PER_FRINGE_SEEN, _FEWEST_SEEN = 8, 200
+_STARTS_PER_PARAMETER, _FEWEST_STARTS = 7, 32
 _BATCH = 512
 _REFINED = 8
 _RIVAL = 4.5  # a cost this much higher is 3 sigma away
@@ -44,14 +45,11 @@ class Search:
 
 THOROUGH = Search()
 """For a fit that is told."""
-QUICK = Search(starts=32, steps=30, tolerance=1e-3)
-"""For a fit that only guides."""
-_STARTS_PER_PARAMETER = 7
 
 
-def quick(parameters: int) -> Search:
-    """A fit that only guides; with many parameters from more starts, or it would miss a mode now and then."""
-    return replace(QUICK, starts=max(QUICK.starts, _STARTS_PER_PARAMETER * parameters))
+def quick_search(n_parameters: int) -> Search:
+    """For a fit that only guides; many parameters need more starts, or it misses a mode now and then."""
+    return Search(starts=max(_FEWEST_STARTS, _STARTS_PER_PARAMETER * n_parameters), steps=30, tolerance=1e-3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +91,9 @@ def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: i
 
     Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
     not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
-    fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on the data with
-    a coarse systematic error, and the best distinct few are then refined on the data as they are. Where
+    fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on data with a
+    coarse systematic error, of which dense ones are thinned to what their fringes need, and the best
+    distinct few are then refined on the data as they are. Where
     many fringes fit into the range of a thickness, the starts are the likeliest of many points.
 
     Raises:
@@ -193,11 +192,11 @@ def _quadratic(parameters: Parameters, data: Data, u: Tensor) -> Quadratic:
 
 def _score(data: Data, expected: FloatArray) -> tuple[Tensor, Tensor]:
     """First derivative of the cost by each expected value, and the expectation of the second."""
-    variance = data.spread(expected)
+    variance = data.variance(expected)
     excess = expected - data.value
     score, information = excess / variance, 1 / variance
     # The variance of a measured point grows with its model: d(variance)/d(expected) over 2 variance.
-    growth = np.where(np.isnan(data.variance), 0.0, data.systematic**2 * expected / variance)
+    growth = np.where(np.isnan(data.known_variance), 0.0, data.systematic**2 * expected / variance)
     score = score + growth * (1 - excess**2 / variance)
     return torch.from_numpy(score), torch.from_numpy(information + 2 * growth**2)
 
@@ -232,15 +231,15 @@ def _picked(found: Minimum, rows: list[int]) -> Minimum:
 def _fit(parameters: Parameters, data: Data, found: Minimum) -> Fit:
     theta = parameters.theta(found.x)
     slope = parameters.slope(theta[:1])
-    spread = covariance(found.curvature[:1])[0] * slope.T * slope
+    in_units = covariance(found.curvature[:1])[0] * slope.T * slope
     modes = tuple(Mode(t, c) for t, c in zip(theta.numpy(), found.cost.tolist(), strict=True))
-    sigma = spread.diagonal().sqrt().numpy()
+    sigma = in_units.diagonal().sqrt().numpy()
     reason = _reason(parameters, found, sigma)
     return Fit(
         names=parameters.names,
         theta=modes[0].theta,
         sigma=sigma,
-        covariance=spread.numpy(),
+        covariance=in_units.numpy(),
         chi2=_chi2(parameters, data, theta[:1]),
         cost=modes[0].cost,
         modes=modes,

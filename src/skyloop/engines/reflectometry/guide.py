@@ -63,7 +63,7 @@ def _root(curves: Curves, data: Data, u: FloatArray) -> FloatArray:
     step = np.where(u < 0.5, _STEP, -_STEP)
     around = np.vstack([u, u + np.diag(step)])
     expected = data.expected(curves(around, data.q, data.q_sigma))
-    slope = (expected[1:] - expected[0]) / step[:, None] / np.sqrt(data.spread(expected[0]))
+    slope = (expected[1:] - expected[0]) / step[:, None] / np.sqrt(data.variance(expected[0]))
     information = np.einsum("dn,en->de", slope, slope)
     covariance = np.linalg.inv(information + _PRIOR_PRECISION * np.eye(len(u)))
     return np.linalg.cholesky(_INFLATION * 0.5 * (covariance + covariance.T))

@@ -41,8 +41,8 @@ class Data:
     """First abscissa of each group [m]."""
     value: FloatArray
     """Counts, or mean reflectivity, of each group [m]."""
-    variance: FloatArray
-    """Known variance of each measured group; NaN for counts [m]."""
+    known_variance: FloatArray
+    """Variance of each measured group; NaN for counts [m]."""
     exposure: FloatArray
     """Counts expected at a reflectivity of one for each group; NaN where it was not counted [m]."""
     systematic: float
@@ -72,21 +72,21 @@ class Data:
             share=self.share[columns],
             starts=np.cumsum(sizes[groups]) - sizes[groups],
             value=self.value[groups],
-            variance=self.variance[groups],
+            known_variance=self.known_variance[groups],
             exposure=self.exposure[groups],
             systematic=self.systematic,
         )
 
     def expected(self, reflectivity: FloatArray) -> FloatArray:
         """Model reflectivity [..., n] at `q` -> expected counts or mean reflectivity [..., m]."""
-        spread = (reflectivity + _NOTHING) * self.share
+        single = (reflectivity + _NOTHING) * self.share
         if len(self.starts) == len(self.q):
-            return spread
-        return np.add.reduceat(spread, self.starts, axis=-1)
+            return single
+        return np.add.reduceat(single, self.starts, axis=-1)
 
-    def spread(self, expected: FloatArray) -> FloatArray:
+    def variance(self, expected: FloatArray) -> FloatArray:
         """Variance of each group under the model [..., m]."""
-        statistical = np.where(np.isnan(self.variance), expected, self.variance)
+        statistical = np.where(np.isnan(self.known_variance), expected, self.known_variance)
         return statistical + (self.systematic * expected) ** 2
 
     def columns_in(self, other: Data) -> NDArray[np.intp]:
@@ -97,41 +97,41 @@ class Data:
     def keys(self) -> list[tuple[bool, float, float]]:
         """What tells one abscissa from another: the kind of point, its q and its resolution."""
         lengths = np.diff(np.r_[self.starts, len(self.q)])
-        counted = np.repeat(np.isnan(self.variance), lengths)
+        counted = np.repeat(np.isnan(self.known_variance), lengths)
         return list(zip(counted.tolist(), self.q.tolist(), self.q_sigma.tolist(), strict=True))
 
     def log_likelihood(self, reflectivity: FloatArray) -> FloatArray:
         """Log probability of all data under each model curve [p, n] -> [p]."""
         expected = self.expected(reflectivity)
-        counted = ~np.isnan(self.variance)
-        if not counted.any():
-            return _log_counts(self.value, expected, self.systematic).sum(axis=-1)
+        counted = np.isnan(self.known_variance)
         if counted.all():
-            return _log_normal(self.value - expected, self.spread(expected)).sum(axis=-1)
-        spread = self.spread(expected)[..., counted]
-        normal = _log_normal((self.value - expected)[..., counted], spread)
-        counts = _log_counts(self.value[~counted], expected[..., ~counted], self.systematic)
+            return _log_counts(self.value, expected, self.systematic).sum(axis=-1)
+        if not counted.any():
+            return _log_normal(self.value - expected, self.variance(expected)).sum(axis=-1)
+        variance = self.variance(expected)[..., ~counted]
+        normal = _log_normal((self.value - expected)[..., ~counted], variance)
+        counts = _log_counts(self.value[counted], expected[..., counted], self.systematic)
         return normal.sum(axis=-1) + counts.sum(axis=-1)
 
     def residuals(self, reflectivity: FloatArray) -> FloatArray:
         """(Data - model) / standard deviation of each group [..., m]."""
         expected = self.expected(reflectivity)
-        return (self.value - expected) / np.sqrt(self.spread(expected))
+        return (self.value - expected) / np.sqrt(self.variance(expected))
 
-    def squares(self, reflectivity: FloatArray) -> FloatArray:
+    def sum_of_squares(self, reflectivity: FloatArray) -> FloatArray:
         """Sum of squared residuals [p] of each model curve [p, n]."""
         return (self.residuals(reflectivity) ** 2).sum(axis=-1)
 
-    def tail(self, reflectivity: FloatArray) -> FloatArray:
+    def p_value(self, reflectivity: FloatArray) -> FloatArray:
         """Probability [p] that data drawn from each model curve [p, n] fit it worse than the real data.
 
         The sum of squared residuals is taken as gamma distributed with its exact mean m and its exact
         variance sum(2 + 6 f^2 + 1/V): few counts spread it wider than chi-squared.
         """
-        spread = self.spread(self.expected(reflectivity))
-        excess = np.where(np.isnan(self.variance), 6.0 * self.systematic**2 + 1.0 / spread, 0.0)
+        variance = self.variance(self.expected(reflectivity))
+        excess = np.where(np.isnan(self.known_variance), 6.0 * self.systematic**2 + 1.0 / variance, 0.0)
         scale = (2.0 + excess).sum(axis=-1) / (2.0 * len(self))
-        return gammaincc(0.5 * len(self) / scale, 0.5 * self.squares(reflectivity) / scale)
+        return gammaincc(0.5 * len(self) / scale, 0.5 * self.sum_of_squares(reflectivity) / scale)
 
 
 def gather(frame: Frame, *, systematic: float, tolerance: float) -> Data:
@@ -163,7 +163,7 @@ def gather(frame: Frame, *, systematic: float, tolerance: float) -> Data:
         share=share / np.repeat(unit, np.diff(np.r_[groups, len(columns)])),
         starts=groups,
         value=value / unit,
-        variance=np.where(kind, np.nan, 1.0 / total),
+        known_variance=np.where(kind, np.nan, 1.0 / total),
         exposure=np.where(kind, total, np.nan),
         systematic=systematic,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Config, Layer, Medium, Range, Repeat, Sample
-from skyloop.engines.reflectometry.fit import QUICK, fit_data
+from skyloop.engines.reflectometry.fit import fit_data, quick_search
 from skyloop.engines.reflectometry.likelihood import Data
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.quantities import FloatArray
@@ -122,8 +122,8 @@ def _span(*ranges: Range) -> tuple[float, float]:
 
 
 def _fitted(wider: _Wider, data: Data, cost: float, key: int) -> Rival:
-    found = fit_data(wider.config, data, key=key, search=QUICK)
     curves = Curves.of(wider.config)
+    found = fit_data(wider.config, data, key=key, search=quick_search(len(curves.parameters)))
     u = curves.points(found.theta[None])
     names = (entry.name for entry in curves.parameters.entries)
     value = dict(zip(names, curves.values(u)[0].tolist(), strict=True))

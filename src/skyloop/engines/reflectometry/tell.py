@@ -135,7 +135,7 @@ def _spent(q: FloatArray, prediction: FloatArray, data: Data) -> FloatArray:
     """Exposure spent nearest to each candidate; a measured point counts as what its variance is worth."""
     at = np.abs(data.group_q[:, None] - q).argmin(axis=1)
     inside = np.abs(data.group_q - q[at]) <= 0.5 * (q[1] - q[0]) * (1.0 + 1e-9)
-    worth = np.where(np.isnan(data.exposure), prediction[at] / data.variance, data.exposure)
+    worth = np.where(np.isnan(data.exposure), prediction[at] / data.known_variance, data.exposure)
     spent = np.zeros_like(q)
     np.add.at(spent, at[inside], worth[inside])
     return spent

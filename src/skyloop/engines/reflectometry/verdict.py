@@ -19,7 +19,7 @@ _MOST_OTHER_MASS = 0.01
 _OPEN = 1.2
 """A rival of this log likelihood above the model's must be ruled out before a target that it shifts is known.
 
-Chance gives it to many a correct model, whose run then takes a little longer.
+Chance gives this much to many correct models; their runs then take a little longer.
 """
 _LIKELY = 3.0
 """A target that a rival of this shifts is not known at all; chance seldom gives that much."""
@@ -90,7 +90,8 @@ def doubted(verdict: Verdict, found: Assessment, rival: Rival, *, strict: bool) 
 def agree(first: Assessment, other: Assessment) -> bool:
     """True when two estimates of the target are less than 3 standard deviations apart, and of one posterior.
 
-    The evidence tells an inference that missed the most probable samples, where its wide target hides it.
+    A difference in log evidence shows that one inference missed the most probable samples, even where its
+    target is too wide to disagree.
     """
     is_one_posterior = abs(first.log_evidence - other.log_evidence) < _SAME_EVIDENCE
     return is_one_posterior and abs(_difference(first, other)) < _AGREEMENT
