@@ -137,7 +137,7 @@ class Crew:
 
     def _end_what_hangs(self) -> None:
         self._runner.close()
-        self._pipeline.reader.end()
+        self._pipeline.reader.close()
 
     def _run(self) -> None:
         while (items := self._mailbox.take(self._patience(), kept=self._pipeline.late)) is not None:

@@ -21,8 +21,8 @@ from skyloop.documents.gate import Gate, Quarantined
 from skyloop.documents.inbox import Key
 from skyloop.documents.run import AnalysisIdentity, AnalysisRun
 from skyloop.errors import DataError, Outcome
+from skyloop.runtime.external_reader import Reader
 from skyloop.runtime.guarded import Broken, guarded
-from skyloop.runtime.reading import Reader
 from skyloop.runtime.runners import Runner
 
 __all__ = ["Pipeline"]
@@ -89,7 +89,7 @@ class Pipeline:
     def quarantine(self, what: Quarantined) -> None:
         """Count a document that was put aside, and say so once per reason."""
         if self.counts.put_aside(what):
-            _log.warning("put aside a %s document (uid '%s'): %s", what.name, what.uid, what.reason)
+            _log.warning("put aside document '%s' (uid '%s'): %s", what.name, what.uid, what.reason)
         course = self._courses.get(what.run_uid)
         if course is not None:
             course.quarantined += 1
@@ -214,7 +214,7 @@ class Pipeline:
         """End the runs that are still open with what is known of them."""
         for course in list(self._courses.values()):
             self._stop(course, "abort", "the analysis was closed before the run stopped")
-        self.reader.end()
+        self.reader.close()
 
     def expire(self, now: float) -> None:
         """Close runs from which nothing was heard for longer than their time to live."""

@@ -17,8 +17,13 @@ FILES = sorted(
 )
 PICKLE = {Path("src/skyloop/runtime/worker.py"), Path("src/skyloop/runtime/_child.py")}
 """Parent and child of one process pair; everything else stays on this side of the line."""
+PICKLES = ("pickle", "multiprocessing.connection")
+"""What these two may use: `Connection.send` and `recv` pickle, as all of multiprocessing but threads does."""
 BROAD = Path("src/skyloop/runtime/guarded.py")
-UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "msgpack_numpy"}
+UNPICKLERS = {
+    *("pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "msgpack_numpy"),
+    "multiprocessing",
+}
 SHELLS = {"system", "popen"}
 
 
@@ -54,7 +59,7 @@ def faults(tree: ast.AST, path: Path) -> Iterator[str]:
 
 def _faults(node: ast.AST, path: Path) -> Iterator[str]:
     for module in modules_of(node):
-        if module.split(".")[0] in UNPICKLERS and not (module == "pickle" and path in PICKLE):
+        if _unpickles(module) and not (module.startswith(PICKLES) and path in PICKLE):
             yield f"imports {module}"
     if isinstance(node, ast.Call):
         yield from _call_faults(node, names_of(node))
@@ -66,6 +71,10 @@ def _faults(node: ast.AST, path: Path) -> Iterator[str]:
             yield f"catches {', '.join(sorted(caught))}"
     if isinstance(node, ast.Constant) and node.value in ("0.0.0.0", "::"):
         yield "listens everywhere"
+
+
+def _unpickles(module: str) -> bool:
+    return module.split(".")[0] in UNPICKLERS and not module.startswith("multiprocessing.pool")
 
 
 def _call_faults(node: ast.Call, name: str) -> Iterator[str]:
@@ -106,6 +115,9 @@ def test_the_source_holds_nothing_dangerous(path: Path) -> None:
         "from pickle import loads",
         "import cloudpickle as c",
         "import msgpack_numpy",
+        "from multiprocessing.connection import Connection",
+        "from multiprocessing import connection",
+        "import multiprocessing",
         "from importlib import import_module; import_module('dill')",
         "import yaml; yaml.load(text, Loader=yaml.SafeLoader)",
         "import yaml; yaml.unsafe_load(text)",
@@ -130,6 +142,8 @@ def test_the_check_finds_what_it_is_for(text: str) -> None:
 def test_the_check_lets_pass_what_is_allowed() -> None:
     assert not found_in("import pickle", next(iter(PICKLE)))
     assert found_in("import cloudpickle", next(iter(PICKLE)))
+    assert not found_in("from multiprocessing.connection import Pipe", next(iter(PICKLE)))
+    assert not found_in("from multiprocessing.pool import ThreadPool")
     assert not found_in("import torch; torch.load(p, weights_only=True)")
     assert not found_in("import yaml; yaml.safe_load(t); re.compile(t)")
     assert not found_in("try:\n    f()\nexcept (ValueError, OSError):\n    pass")

@@ -31,20 +31,20 @@ def test_documents_that_were_put_aside_are_named_with_uid_reason_and_run(
     assert (unknown.name, unknown.uid, unknown.reason) == ("evnt", "7", "no document has this name")
     assert (bad.name, bad.uid, bad.run_uid) == ("event", "the-bad-one", "raw-1")
     assert bad.reason in analysis.health.quarantined
-    assert "put aside a event document (uid 'the-bad-one'): " + bad.reason in caplog.text
+    assert "put aside document 'event' (uid 'the-bad-one'): " + bad.reason in caplog.text
 
 
 def test_many_documents_that_were_put_aside_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_options, "_KEPT", 10)
     docs = toy.raw_run([1.0], stop=False)
     with analyzer("inline") as analysis:
         for item in docs:
             analysis(*item)
-        for n in range(1500):
+        for n in range(15):
             analysis("event", docs[2][1] | {"uid": f"u{n}", "seq_num": 0})
         health = analysis.health
-    assert [document.uid for document in health.put_aside] == [f"u{n}" for n in range(500, 1500)]
-    assert sum(health.quarantined.values()) == 1500
-    assert _options._KEPT == 1000
+    assert [document.uid for document in health.put_aside] == [f"u{n}" for n in range(5, 15)]
+    assert sum(health.quarantined.values()) == 15
 
 
 def test_a_store_that_does_not_answer_is_seen_while_it_is_away_and_not_afterwards(

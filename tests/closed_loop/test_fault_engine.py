@@ -176,7 +176,7 @@ def test_an_engine_that_can_not_be_started_again_fails_its_frames_and_stops_noth
 
         def no_more() -> None:
             assert analysis.flush(30)
-            monkeypatch.setattr("skyloop.runtime.worker.subprocess.Popen", gone)
+            monkeypatch.setattr("subprocess.Popen", gone)
             os.kill(runner.pid, signal.SIGKILL)
 
         _, listener = scan(analysis, one_by_one([1.0, 2.0, 3.0], after={1: no_more}))

@@ -156,6 +156,27 @@ def test_another_run_is_analysed_after_one_whose_file_hung(tmp_path: Path) -> No
     assert set(other.outcomes().values()) <= {"ok", "superseded"}
 
 
+def test_a_file_that_is_left_alone_stays_so_when_another_run_ends(tmp_path: Path) -> None:
+    heard = Listener()
+    for name in ("a.h5", "b.h5"):
+        written(tmp_path / name)
+    *hangs, stop = announced(tmp_path / "a.h5", 3, "a")
+    name, datum = hangs[-1]
+    more = {"indices": {"start": 3, "stop": 5}, "seq_nums": {"start": 4, "stop": 6}, "uid": "more"}
+    other = announced(tmp_path / "b.h5", 2, "b")
+    with image_analysis(tmp_path, deadline=2.0) as analysis:
+        analysis.subscribe(heard)
+        with held(tmp_path / "a.h5"):
+            for docs in ([*hangs, *other], [(name, datum | more), stop]):
+                for item in docs:
+                    analysis(*item)
+                assert analysis.flush(60)
+    hung, good = sorted(heard.runs(), key=lambda run: run.raw_uid)
+    assert set(good.outcomes().values()) <= {"ok", "superseded"}
+    reasons = [hung.reasons()[number] for number in hung.spots()]
+    assert ["left alone" in reason for reason in reasons] == [False] * 3 + [True] * 2
+
+
 def test_closing_does_not_wait_for_a_file_that_cannot_be_opened(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 def external(root: Path):
     data = ExternalData(Roots({}, [str(root)]))
     yield data
-    data.close()
+    data.forget([])
 
 
 def got(reading: Any) -> Any:
@@ -231,7 +231,7 @@ def test_the_root_map_replaces_the_beginning_of_paths(root: Path, old: str, uri:
     write(root / "a.h5", FRAMES)
     data = ExternalData(Roots({"/beamline": "/nowhere", old: str(root)}, [str(root)]))
     np.testing.assert_array_equal(got(data.frame(resource(uri), 2, IMAGE))[0], FRAMES[2])
-    data.close()
+    data.forget([])
 
 
 def test_the_root_map_replaces_whole_folders_only(root: Path):
@@ -368,7 +368,7 @@ def test_a_file_cut_off_anywhere_gives_the_frame_or_a_reason(root: Path, externa
     whole = write(root / "whole.h5", FRAMES, chunks=(1, 3, 4)).read_bytes()
     for size in range(0, len(whole), 97):
         (root / "cut.h5").write_bytes(whole[:size])
-        external.close()
+        external.forget([])
         answer = external.frame(resource(root / "cut.h5"), 4, IMAGE)
         if isinstance(answer, np.ndarray):
             np.testing.assert_array_equal(answer[0], FRAMES[4])
@@ -385,7 +385,7 @@ def test_random_damage_never_raises(root: Path, external: ExternalData):
         for at in rng.integers(0, len(whole), 3):
             damaged[at] ^= int(rng.integers(1, 256))
         (root / "bad.h5").write_bytes(damaged)
-        external.close()
+        external.forget([])
         answer = external.frame(resource(root / "bad.h5"), 2, IMAGE)
         assert isinstance(answer, np.ndarray | NotYet | Unreadable)
 

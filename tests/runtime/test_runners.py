@@ -112,17 +112,15 @@ def test_a_worker_leaves_it_to_its_parent_when_to_end(worker: WorkerRunner) -> N
 def test_a_forked_copy_of_a_runner_leaves_the_worker_to_its_parent(
     worker: WorkerRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child, pipe, ender = worker._child, worker._pipe, worker._ender
-    assert ender is not None
+    child = worker._child
+    assert child is not None
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: -1)
-        ender()
-    assert child is not None
-    assert child.poll() is None
-    assert pipe is not None
-    assert not pipe.closed
-    child.kill()
-    child.wait()
+        child.end()
+    assert same(worker.step("run", BATCHES), straight(BATCHES))
+    assert worker.restarts == 0
+    child._process.kill()
+    child._process.wait()
 
 
 def test_closing_ends_the_process(worker: WorkerRunner) -> None:
@@ -152,7 +150,7 @@ def test_closing_while_the_process_starts_leaves_none_behind(
         worker.close()  # as from another thread
         return started[-1]
 
-    monkeypatch.setattr("skyloop.runtime.worker.subprocess.Popen", closing)
+    monkeypatch.setattr("subprocess.Popen", closing)
     assert isinstance(worker.step("run", BATCHES), Broken)
     monkeypatch.undo()
     assert worker.pid == 0

@@ -57,6 +57,25 @@ def test_a_callback_that_raises_gets_the_next_document(
     assert "lost a event document" in caplog.text
 
 
+def test_losses_that_each_have_a_reason_of_their_own_fill_neither_memory_nor_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "_KEPT", 10)
+
+    def refuse(_: str, doc: dict[str, Any]) -> None:
+        raise ValueError(f"not {doc['uid']}")
+
+    sink = Sink(refuse)
+    for n in range(15):
+        sink("start", {"uid": f"run-{n}"})
+    sink.close()
+    assert sink.failed == 15
+    *lost, last = caplog.messages
+    assert lost == [f"a sink lost a start document: ValueError: not run-{n}" for n in range(10)]
+    assert "of the runs run-0, run-1, run-2, run-3, run-4 and at least 5 more; the last: " in last
+    assert "not run-14" in last
+
+
 def test_an_unavailable_store_is_offered_the_same_document_until_it_takes_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 from h5py._objects import phil  # the lock under which all of h5py calls HDF5
 
-from skyloop.documents._reading import MOST_BYTES, NotYet, Reading, Unreadable
+from skyloop.documents._loaded import MOST_BYTES, Loaded, NotYet, Unreadable
 
 __all__ = ["Hdf5Files", "Span"]
 
@@ -60,7 +60,7 @@ class Hdf5Files:
         self._files: dict[Path, _Open] = {}
         self._behind: dict[tuple[Path, str], _Behind] = {}
 
-    def rows(self, path: Path, dataset: str, span: Span) -> Reading:
+    def rows(self, path: Path, dataset: str, span: Span) -> Loaded:
         """Rows of a dataset as an array, along its first axis.
 
         Args:
@@ -88,7 +88,7 @@ class Hdf5Files:
             self._drop(path)
         self._behind.clear()
 
-    def _read(self, path: Path, name: str, dataset: Any, span: Span) -> Reading:
+    def _read(self, path: Path, name: str, dataset: Any, span: Span) -> Loaded:
         rows = span(dataset.shape)
         if isinstance(rows, Unreadable):
             return rows

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from skyloop.documents._reading import NotYet, Unreadable
+from skyloop.documents._loaded import NotYet, Unreadable
 from skyloop.errors import ConfigError
 
 __all__ = ["Roots"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from skyloop.documents._hdf5 import Hdf5Files, Span
-from skyloop.documents._reading import MOST_BYTES, NotYet, Reading, Unreadable
+from skyloop.documents._loaded import MOST_BYTES, Loaded, NotYet, Unreadable
 from skyloop.documents._roots import Roots
 
-__all__ = ["MOST_BYTES", "External", "ExternalData", "Handler", "NotYet", "Reading", "Roots", "Unreadable"]
+__all__ = ["MOST_BYTES", "External", "ExternalData", "Handler", "Loaded", "NotYet", "Roots", "Unreadable"]
 
 Handler = Callable[..., Callable[..., Any]]
 """Reader of a spec, as event-model's Filler uses it: `handler(path, **resource_kwargs)(**datum_kwargs)`."""
@@ -35,13 +35,13 @@ _HANDLER_FAULTS = (
 class External(Protocol):
     """Where points get their external data from; failures are values."""
 
-    def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any], /) -> Reading:
+    def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any], /) -> Loaded:
         """One frame of a stream."""
         ...
 
     def datum(
         self, resource: Mapping[str, Any], datum: Mapping[str, Any], entry: Mapping[str, Any], /
-    ) -> Reading:
+    ) -> Loaded:
         """What a `datum` document refers to."""
         ...
 
@@ -49,8 +49,8 @@ class External(Protocol):
         """Look again for what was not there."""
         ...
 
-    def close(self) -> None:
-        """Close all files."""
+    def forget(self, resources: Iterable[str], /) -> None:
+        """Close all files, and forget what is known of these resources: their run has ended."""
         ...
 
 
@@ -73,12 +73,17 @@ class ExternalData:
         """Look again for what was not there."""
         self._hdf5.new_round()
 
-    def close(self) -> None:
-        """Close all files."""
-        self._hdf5.close()
-        self._made.clear()
+    def forget(self, resources: Iterable[str]) -> None:
+        """Close all files, and drop the readers of these resources.
 
-    def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any]) -> Reading:
+        Files of other runs are opened again when they are asked for, so that one which was replaced at its
+        path is not read as it was.
+        """
+        self._hdf5.close()
+        for uid in resources:
+            self._made.pop(uid, None)
+
+    def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any]) -> Loaded:
         """One frame of a stream.
 
         Args:
@@ -100,7 +105,7 @@ class ExternalData:
 
     def datum(
         self, resource: Mapping[str, Any], datum: Mapping[str, Any], entry: Mapping[str, Any]
-    ) -> Reading:
+    ) -> Loaded:
         """What a `datum` document of a `resource` document refers to, in the shape that `entry` declares."""
         name, spec = self._roots.of_resource(resource), resource["spec"]
         if spec in self._handlers:
@@ -112,7 +117,7 @@ class ExternalData:
         known = ", ".join(sorted({*_HDF5_SPECS, "NPY_SEQ", *self._handlers}))
         return Unreadable(f"no reader for spec '{spec}'; known: {known}; mend: handlers={{'{spec}': ...}}")
 
-    def _ad_hdf5(self, name: str, resource: Mapping[str, Any], datum: Mapping[str, Any]) -> Reading:
+    def _ad_hdf5(self, name: str, resource: Mapping[str, Any], datum: Mapping[str, Any]) -> Loaded:
         path = self._roots.file(name)
         if not isinstance(path, Path):
             return path
@@ -122,7 +127,7 @@ class ExternalData:
             return Unreadable("point_number of the datum or frame_per_point of its resource is no count")
         return self._hdf5.rows(path, _AD_DATASET, lambda _: (point * frames, (point + 1) * frames))
 
-    def _npy(self, stem: str, index: Any) -> Reading:
+    def _npy(self, stem: str, index: Any) -> Loaded:
         if not _is_count(index):
             return Unreadable(f"index of the datum is no count but a {type(index).__name__}")
         path = self._roots.file(f"{stem}_{index}.npy")
@@ -136,7 +141,7 @@ class ExternalData:
         except (OSError, ValueError, EOFError) as error:
             return NotYet(f"{path} cannot be read: {error}")
 
-    def _handled(self, name: str, resource: Mapping[str, Any], datum: Mapping[str, Any]) -> Reading:
+    def _handled(self, name: str, resource: Mapping[str, Any], datum: Mapping[str, Any]) -> Loaded:
         path = self._roots.stem(name)
         if isinstance(path, Unreadable):
             return path
@@ -198,7 +203,7 @@ def _frame_span(index: int, shape: tuple[int | None, ...]) -> Span:
     return span
 
 
-def _declared(reading: Reading, entry: Mapping[str, Any]) -> Reading:
+def _declared(reading: Loaded, entry: Mapping[str, Any]) -> Loaded:
     """The value in the shape that the descriptor declares, where it holds as many numbers."""
     if not isinstance(reading, np.ndarray):
         return reading

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skyloop.documents._streams import Event, Layout, Stream
-from skyloop.documents.external import External, ExternalData, NotYet, Reading, Roots, Unreadable
+from skyloop.documents.external import External, ExternalData, Loaded, NotYet, Roots, Unreadable
 from skyloop.errors import DocumentError
 
 __all__ = ["Missing", "Point", "Points", "Wanted"]
@@ -134,9 +134,9 @@ class Points:
         return given_up
 
     def close(self) -> list[Missing]:
-        """Close all files and forget everything; returns the points that were never complete."""
+        """Close all files and forget everything of the run; returns the points that were never complete."""
         missing = [*self.refused(), *(m for s in self._streams.values() for m in self._left(s))]
-        self._external.close()
+        self._external.forget(list(self._resources))
         for table in (self._runs, self._streams, self._descriptors, self._resources, self._datums):
             table.clear()
         return missing
@@ -231,7 +231,7 @@ class Points:
         stream.settle(seq_num)
         return Point(stream.run, stream.name, seq_num, event.time, data, event.layout.configuration)
 
-    def _value(self, stream: Stream, event: Event, seq_num: int, key: str) -> Reading:
+    def _value(self, stream: Stream, event: Event, seq_num: int, key: str) -> Loaded:
         entry = event.layout.entries[key]
         if key in event.datums:
             datum = self._datums[event.datums[key]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import time
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import Any
 
+from skyloop.runtime._child_process import leave_signals_to_the_parent
 from skyloop.runtime.guarded import Broken
 from skyloop.runtime.runners import LocalRunner
 
@@ -60,9 +60,7 @@ def _end_with(parent: int) -> None:
 
 def _main() -> None:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    # Ctrl-C pauses the scan, and a service manager tells all processes to end: our parent decides about us
-    for told in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(told, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     try:
         _serve(Connection(int(sys.argv[1])))
     except EOFError:

@@ -2,64 +2,67 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import sys
-from multiprocessing.connection import Connection
+from socket import socket
 from typing import Any
 
 import numpy as np
 
-from skyloop.documents.external import ExternalData, Roots, Unreadable
+from skyloop.documents.external import ExternalData, NotYet, Roots, Unreadable
+from skyloop.runtime._child_process import leave_signals_to_the_parent
+from skyloop.runtime._messages import hear, say, say_array
 
 
-def _serve(pipe: Connection) -> None:
-    path, root_map, allowed, most_memory, deadline = pipe.recv()
-    sys.path[:] = path
+def _serve(pipe: socket) -> None:
+    given = hear(pipe)
+    sys.path[:] = given["path"]
+    most_memory, longest = given["most_memory"], 2.0 * given["deadline"]
     resource.setrlimit(resource.RLIMIT_DATA, (most_memory, most_memory))
-    external = ExternalData(Roots(root_map, allowed))
-    pipe.send("ready")
+    external = ExternalData(Roots(given["root_map"], given["allowed_roots"]))
+    say(pipe, "ready")
     while True:
-        verb, again, given = pipe.recv()
-        # the parent may be gone, and HDF5 may hang with the lock of Python in its hands: a signal ends that
-        signal.setitimer(signal.ITIMER_REAL, 2.0 * deadline)
-        if again:
+        asked = hear(pipe)
+        # the parent may be gone, and HDF5 may hang with the GIL in its hands: a signal ends that
+        signal.setitimer(signal.ITIMER_REAL, longest)
+        if asked["again"]:
             external.new_round()
-        _send(pipe, _answer(external, verb, given))
+        _reply(pipe, _answer(external, asked["verb"], asked["given"]))
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _answer(external: ExternalData, verb: str, given: tuple[Any, ...]) -> Any:
+def _answer(external: ExternalData, verb: str, given: list[Any]) -> Any:
     match verb:
         case "frame":
             return external.frame(*given)
         case "datum":
             return external.datum(*given)
         case _:
-            return external.close()
+            return external.forget(*given)
 
 
-def _send(pipe: Connection, answer: Any) -> None:
-    """An array goes as it lies in memory, behind its type and shape."""
-    if not isinstance(answer, np.ndarray):
-        pipe.send((answer, None))
-    elif answer.dtype.kind not in "biufc":
-        pipe.send((Unreadable(f"its data are no numbers ({answer.dtype})"), None))
-    else:
-        pipe.send((None, (answer.dtype.str, answer.shape)))
-        left = np.ascontiguousarray(answer).reshape(-1).view("u1").data
-        while left:
-            left = left[os.write(pipe.fileno(), left) :]
+def _reply(pipe: socket, answer: Any) -> None:
+    match answer:
+        case None:
+            say(pipe, {"kind": "done"})
+        case NotYet(reason):
+            say(pipe, {"kind": "not_yet", "reason": reason})
+        case Unreadable(reason):
+            say(pipe, {"kind": "unreadable", "reason": reason})
+        case value:
+            array = np.asarray(value)
+            if array.dtype.kind in "biufc":
+                say_array(pipe, array, single=not isinstance(value, np.ndarray))
+            else:
+                _reply(pipe, Unreadable(f"its data are no numbers ({array.dtype})"))
 
 
 def _main() -> None:
-    # Ctrl-C pauses the scan, and a service manager tells all processes to end: our parent decides about us
-    for told in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(told, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        _serve(Connection(int(sys.argv[1])))
+        _serve(socket(fileno=int(sys.argv[1])))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -25,6 +25,7 @@ Callback = Callable[[str, dict[str, Any]], Any]
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 _RUNS_SHOWN = 5
+_KEPT = 1000  # runs, and reasons, which may name a uid: a session lasts for months
 _GRACE_SECONDS = 2.0  # for the one document that is on its way when time is up
 
 
@@ -60,9 +61,11 @@ class _Losses:
     def record(self, name: str, doc: Any, reason: str, error: BaseException | None = None) -> None:
         self.failed += 1
         self.last = f"{name}: {reason}"
-        if run := _run_named_by(name, doc):
+        run = _run_named_by(name, doc)
+        if run and len(self.runs) < _KEPT:
             self.runs[run] = None
-        if reason not in self.reasons:  # a store that is down would fill the screen with the same words
+        # once: a store that is down would fill the screen with the same words
+        if reason not in self.reasons and len(self.reasons) < _KEPT:
             self.reasons.add(reason)
             _log.error("a sink lost a %s document: %s", name, reason, exc_info=error)
 
@@ -81,7 +84,8 @@ class _Losses:
         if not self.runs:
             return ""
         shown = list(islice(self.runs, _RUNS_SHOWN))
-        more = f" and {len(self.runs) - len(shown)} more" if len(self.runs) > len(shown) else ""
+        least = "at least " if len(self.runs) >= _KEPT else ""
+        more = f" and {least}{len(self.runs) - len(shown)} more" if len(self.runs) > len(shown) else ""
         return f", of the runs {', '.join(shown)}{more}"
 
 

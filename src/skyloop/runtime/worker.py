@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import sys
-import weakref
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from skyloop.engines import Engine
 from skyloop.errors import ConfigError
+from skyloop.runtime._child_process import START_SECONDS, ChildProcess
 from skyloop.runtime.guarded import Broken
 from skyloop.runtime.runners import Batches
 
 __all__ = ["DeadlineError", "WorkerDiedError", "WorkerRunner"]
 
-_START_SECONDS = 60.0
 _TRIES = 3  # a child may be killed from outside, also while it starts; what kills three is at fault itself
 
 
@@ -53,9 +50,8 @@ class WorkerRunner:
         self._engine = pickle.dumps(engine)
         self._deadline = deadline
         self._folded: dict[str, int] = {}
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: ChildProcess | None = None
         self._pipe: Connection | None = None
-        self._ender: weakref.finalize[..., Any] | None = None
         self._closed = False
         self.restarts = -1
         self._start()
@@ -129,47 +125,29 @@ class WorkerRunner:
 
     def _launch(self) -> None:
         ours, theirs = Pipe()
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1"
-        }  # one engine must not take every core of the beamline
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "skyloop.runtime._child", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
+        with theirs:
+            self._child = ChildProcess("skyloop.runtime._child", theirs.fileno())
         self._pipe = ours
-        self._ender = weakref.finalize(self, _kill, self._child, ours, os.getpid())
-        self._ender.atexit = False  # at exit the last results are waited for first
         if self._closed:  # by another thread, meanwhile
             self._end()
             return
         self._folded.clear()
         self.restarts += 1
         ours.send((sys.path, self._engine))
-        if isinstance(self._exchange(("ready", "", 0, []), _START_SECONDS), Broken):
+        if isinstance(self._exchange(("ready", "", 0, []), START_SECONDS), Broken):
             self._end()
 
     def _end(self) -> None:
         # taken first: `close` may come from another thread
-        ender, self._ender, self._pipe, self._child = self._ender, None, None, None
-        if ender is not None:
-            ender()
+        child, self._child, self._pipe = self._child, None, None
+        if child is not None:
+            child.end()
         self._folded.clear()
 
     @property
     def pid(self) -> int:
         """Process id of the child, 0 when none runs."""
         return self._child.pid if self._child else 0
-
-
-def _kill(child: subprocess.Popen[bytes], pipe: Connection, parent: int) -> None:
-    if parent != os.getpid():
-        return  # a forked copy of the runner is dropped; the child is not its own
-    pipe.close()
-    child.kill()
-    child.wait()
 
 
 def _has_died(answer: Any) -> bool:

@@ -21,8 +21,8 @@ from leases import held
 
 from skyloop.documents.external import ExternalData, NotYet, Roots, Unreadable
 from skyloop.errors import ConfigError
-from skyloop.runtime import _reading_process, reading
-from skyloop.runtime.reading import Reader
+from skyloop.runtime import _reading_process, external_reader
+from skyloop.runtime.external_reader import Reader
 
 ENTRY = {"source": "test", "dtype": "array", "shape": [3, 4], "external": "STREAM:"}
 FRAMES = np.arange(60.0).reshape(5, 3, 4)
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 def reader(tmp_path: Path) -> Iterator[Reader]:
     made = Reader({}, [str(tmp_path)], deadline=20.0)
     yield made
-    made.end()
+    made.close()
 
 
 def until(condition: Any) -> bool:
@@ -77,7 +77,7 @@ def test_values_are_those_that_are_read_here(tmp_path: Path, reader: Reader, kin
         assert isinstance(theirs, np.ndarray)
         assert theirs.dtype == ours.dtype
         np.testing.assert_array_equal(theirs, ours)
-    here.close()
+    here.forget([])
 
 
 def test_numbers_and_what_is_not_there_come_as_they_are(tmp_path: Path, path: Path, reader: Reader) -> None:
@@ -87,6 +87,21 @@ def test_numbers_and_what_is_not_there_come_as_they_are(tmp_path: Path, path: Pa
     assert isinstance(reader.frame(resource(path), 5, ENTRY), NotYet)
     assert isinstance(reader.frame(resource(tmp_path / "none.h5"), 0, ENTRY), NotYet)
     assert "outside" in reason(reader.frame(resource(Path("/etc/hostname")), 0, ENTRY))
+
+
+def test_numbers_of_numpy_in_documents_and_complex_ones_in_files_travel_as_they_are(
+    tmp_path: Path, reader: Reader
+) -> None:
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["entry/data/data"] = FRAMES
+        file["phase"] = np.array([1 + 2j, 3 - 1j])
+    spec = {"uid": "r", "spec": "AD_HDF5", "root": str(tmp_path), "resource_path": "b.h5"}
+    spec |= {"resource_kwargs": {"frame_per_point": np.int64(1)}}
+    entry = ENTRY | {"shape": np.array([3, 4])}
+    image = reader.datum(spec, {"datum_kwargs": {"point_number": np.int32(3)}}, entry)
+    np.testing.assert_array_equal(image, FRAMES[3])
+    number = {"dtype": "number", "shape": []}
+    assert reader.frame(resource(tmp_path / "b.h5", "phase"), 1, number) == 3 - 1j
 
 
 def test_a_file_that_grows_is_looked_at_again_in_the_next_round(tmp_path: Path, reader: Reader) -> None:
@@ -109,6 +124,7 @@ def test_stored_values_of_other_types_are_no_numbers(tmp_path: Path, reader: Rea
     spec = {"uid": "r", "spec": "NPY_SEQ", "root": str(tmp_path), "resource_path": "a", "resource_kwargs": {}}
     entry = {"dtype": "array", "shape": [1]}
     assert "no numbers" in reason(reader.datum(spec, {"datum_kwargs": {"index": 0}}, entry))
+    assert "no numbers" in reason(reader.datum(spec, {"datum_kwargs": {"index": 0}}, {"dtype": "string"}))
     assert reader.datum(spec, {"datum_kwargs": {"index": 1}}, {"dtype": "number", "shape": []}) == 3.0
 
 
@@ -143,7 +159,7 @@ def test_a_reader_of_ones_own_works_here(tmp_path: Path) -> None:
     spec = {"uid": "r", "spec": "MINE", "root": str(tmp_path), "resource_path": "a", "resource_kwargs": {}}
     value = reader.datum(spec, {"datum_kwargs": {}}, {"dtype": "number", "shape": []})
     assert value == float(os.getpid())
-    reader.end()
+    reader.close()
 
 
 # what hangs, lies and explodes ------------------------------------------------------------------------
@@ -157,10 +173,10 @@ def test_a_file_that_cannot_be_opened_costs_its_deadline_and_is_read_when_it_can
         assert reason(reader.frame(resource(path), 0, ENTRY)) == "its data could not be read within 0.3 s"
     assert "of a.h5 data" in caplog.text
     assert until(lambda: isinstance(reader.frame(resource(path), 0, ENTRY), np.ndarray))
-    reader.end()
+    reader.close()
 
 
-def test_a_resource_that_is_read_in_vain_three_times_is_left_alone_until_all_is_closed(
+def test_a_resource_that_is_read_in_vain_three_times_is_left_alone_until_its_run_is_forgotten(
     path: Path, tmp_path: Path
 ) -> None:
     reader = Reader({}, [str(tmp_path)], deadline=0.3)
@@ -170,9 +186,11 @@ def test_a_resource_that_is_read_in_vain_three_times_is_left_alone_until_all_is_
         pid = reader.pid
         assert "left alone after 3" in reason(reader.frame(resource(path), 0, ENTRY))
         assert reader.pid == pid == 0
-    reader.close()
+        reader.forget(["of another run"])
+        assert "left alone after 3" in reason(reader.frame(resource(path), 0, ENTRY))
+    reader.forget([resource(path)["uid"]])
     assert until(lambda: isinstance(reader.frame(resource(path), 0, ENTRY), np.ndarray))
-    reader.end()
+    reader.close()
 
 
 def explosive(path: Path) -> None:
@@ -190,7 +208,7 @@ def test_a_chunk_that_explodes_takes_no_more_than_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_reading_process, "_MOST_MEMORY", 400 * 2**20)
-    monkeypatch.setattr(reading, "_SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(external_reader, "_SLOW_SECONDS", 0.0)
     explosive(tmp_path / "b.h5")
     assert (tmp_path / "b.h5").stat().st_size < 8 * 2**20
     reader = Reader({}, [str(tmp_path)])
@@ -199,7 +217,7 @@ def test_a_chunk_that_explodes_takes_no_more_than_it_is_given(
         assert isinstance(answer, NotYet | Unreadable)
         reader.new_round()
     assert "left alone" in reason(reader.frame(resource(tmp_path / "b.h5"), 3, ENTRY))
-    reader.end()
+    reader.close()
 
 
 def test_a_process_that_was_killed_is_replaced_and_the_frame_is_read(path: Path, reader: Reader) -> None:
@@ -228,25 +246,27 @@ def test_a_system_without_processes_costs_the_frame(
     reader.frame(resource(path), 0, ENTRY)
     os.kill(reader.pid, signal.SIGKILL)
     with monkeypatch.context() as patched:
-        patched.setattr(_reading_process.subprocess, "Popen", gone)
-        assert isinstance(reader.frame(resource(path), 0, ENTRY), Unreadable)
+        patched.setattr(subprocess, "Popen", gone)
+        assert reason(reader.frame(resource(path), 0, ENTRY)) == (
+            "no process can be started to read it: OSError: Resource temporarily unavailable"
+        )
     np.testing.assert_array_equal(reader.frame(resource(path), 0, ENTRY), FRAMES[0])
 
 
 def test_a_document_that_cannot_travel_costs_its_frame_alone(path: Path, reader: Reader) -> None:
     given = resource(path) | {"parameters": {"dataset": "data", "odd": lambda: 0}}
-    assert "pickle" in reason(reader.frame(given, 0, ENTRY))
+    assert "a function is nothing that a document can hold" in reason(reader.frame(given, 0, ENTRY))
     np.testing.assert_array_equal(reader.frame(resource(path), 0, ENTRY), FRAMES[0])
 
 
 def test_ending_it_ends_a_reading_that_hangs(path: Path, reader: Reader) -> None:
     answers: list[Any] = []
     reader.frame(resource(path), 0, ENTRY)
-    reader.close()  # the file is open no more
+    reader.forget([])  # the file is open no more
     with held(path):
         thread = Thread(target=lambda: answers.append(reader.frame(resource(path), 0, ENTRY)))
         thread.start()
-        reader.end()
+        reader.close()
         thread.join(15)
         assert not thread.is_alive()
     closed = "the analysis was closed before its data were read"
@@ -268,12 +288,12 @@ def test_a_reader_that_nobody_holds_takes_its_process_with_it(tmp_path: Path) ->
 ASKS = """
 import sys
 from pathlib import Path
-from skyloop.runtime.reading import Reader
-from test_reading import ENTRY, resource
+from skyloop.runtime.external_reader import Reader
+from test_external_reader import ENTRY, resource
 path = Path(sys.argv[1])
 reader = Reader({}, [str(path.parent)], deadline=2.0)
 reader.frame(resource(path, "none"), 0, ENTRY)
-reader.close()
+reader.forget([])
 print(reader.pid, flush=True)
 sys.stdin.readline()
 reader.frame(resource(path), 0, ENTRY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MOST_BYTES", "NotYet", "Reading", "Unreadable"]
+__all__ = ["MOST_BYTES", "Loaded", "NotYet", "Unreadable"]
 
 MOST_BYTES = 2**30
 """Most bytes that one read may bring into memory: 1 GiB, ten times the largest detector image."""
@@ -27,5 +27,5 @@ class Unreadable:
     """What is wrong, where, and the mend where there is one."""
 
 
-Reading = Any | NotYet | Unreadable
+Loaded = Any | NotYet | Unreadable
 """The value of a data key, or the reason why there is none."""
