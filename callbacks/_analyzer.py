@@ -92,12 +92,12 @@ class Analyzer:
         return self._sinks.add(sink)
 
     def show(self, screen: Callback) -> Sink:
-        """Give a table or a plot the documents, as `subscribe` does, but no event without a result.
+        """Give a table or a plot all documents but the events of superseded frames, on a thread of its own.
 
-        A superseded frame has none: a later row holds it, and the numbers of the rows between are missing. A
-        frame that could not be analysed is shown with its outcome.
+        A superseded frame has no result of its own: a later row holds it, and the numbers of the rows between
+        are missing. A frame that could not be analysed is shown with its outcome.
         """
-        return self.subscribe(with_results(screen))
+        return self.subscribe(with_results(screen, f"{self.technique.name}_outcome"))
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything that came in is analysed and in the sinks; false when it takes longer.

@@ -69,13 +69,11 @@ class Counts:
 
     results: int = 0
     failures: int = 0
-    quarantined: int = 0
     reasons: dict[str, int] = field(default_factory=dict[str, int])
     aside: deque[Quarantined] = field(default_factory=lambda: deque[Quarantined](maxlen=_KEPT))
 
     def put_aside(self, document: Quarantined) -> bool:
         """Count a quarantined document; true when its reason is new."""
-        self.quarantined += 1
         self.aside.append(document)
         reason = document.reason
         if reason not in self.reasons and len(self.reasons) >= _KEPT:

@@ -65,5 +65,5 @@ def _sigma(entry: Entry) -> float:
     low, high = entry.low, entry.high
     if not entry.is_log:
         return (high - low) / math.sqrt(12)
-    decades = math.log(high / low)
-    return math.sqrt((high**2 - low**2) / (2 * decades) - ((high - low) / decades) ** 2)
+    log_range = math.log(high / low)
+    return math.sqrt((high**2 - low**2) / (2 * log_range) - ((high - low) / log_range) ** 2)

@@ -10,16 +10,11 @@ from skyloop.runtime.sinks import Callback
 __all__ = ["with_results"]
 
 
-def with_results(screen: Callback) -> Callback:
+def with_results(screen: Callback, outcome_key: str) -> Callback:
     """A callback that leaves out the events of superseded frames, which hold NaN, and passes all else on."""
 
     def shown(name: str, doc: dict[str, Any]) -> None:
-        if name != "event" or not _is_superseded(doc["data"]):
+        if name != "event" or doc["data"][outcome_key] != Outcome.SUPERSEDED:
             screen(name, doc)
 
     return shown
-
-
-def _is_superseded(data: dict[str, Any]) -> bool:
-    outcomes = (value for key, value in data.items() if key.endswith("_outcome"))
-    return any(outcome == Outcome.SUPERSEDED for outcome in outcomes)

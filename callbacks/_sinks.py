@@ -42,8 +42,9 @@ class Sinks:
         return all(sink.flush(_until(deadline)) for sink in self._all)
 
     def close(self, deadline: float) -> bool:
-        """Flush them all and close our own: whoever made a shared one closes it."""
-        return all([self.flush(deadline), *(sink.close(_until(deadline)) for sink in self._own)])
+        """Flush and close our own; whoever made a shared one closes it, and waits for it."""
+        closed = [sink.close(_until(deadline)) for sink in self._own]  # the next one also after a failure
+        return all(closed)
 
     @property
     def troubles(self) -> tuple[str, ...]:

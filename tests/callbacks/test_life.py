@@ -155,6 +155,26 @@ def test_a_closed_analysis_takes_nothing_in(caplog: pytest.LogCaptureFixture) ->
     assert len(warnings_of(caplog)) == 2
 
 
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_the_end_of_an_analysis_does_not_wait_for_a_store_that_others_share(executor: str) -> None:
+    over, heard, kept = threading.Event(), Listener(), Listener()
+
+    def slow(name: str, doc: dict[str, Any]) -> None:
+        assert over.wait(60)
+        kept(name, doc)
+
+    store, analysis = Sink(slow), analyzer(executor)
+    analysis.subscribe(store)
+    analysis.subscribe(heard)
+    for item in toy.raw_run([1.0]):
+        analysis(*item)
+    assert analysis.close()
+    assert kept.docs == []
+    over.set()
+    assert store.close()
+    assert kept.docs == heard.docs != []
+
+
 @pytest.mark.parametrize("call", ["flush", "close"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_sink_that_waits_for_its_own_analysis_is_told_so_at_once(call: str, shared: bool) -> None:

@@ -357,17 +357,18 @@ def test_a_curve_of_one_point_keeps_the_grid():
 # ---------------------------------------------------------------- an analysis that fails
 
 
+@pytest.mark.parametrize("call", ["step", "finish"])
 def test_a_technique_that_raises_is_one_line(
-    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def step(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("a fault of this engine")
 
-    monkeypatch.setattr(Engine, "step", step)
+    monkeypatch.setattr(Engine, call, broken)
     said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
     assert said.code == 2
-    warning, error = said.err.splitlines()
-    assert warning.startswith("warning: ")
+    *warnings, error = said.err.splitlines()
+    assert all(line.startswith("warning: ") for line in warnings)
     assert error.startswith("skyloop: the analysis failed: ZeroDivisionError: a fault of this engine; mend: ")
 
 

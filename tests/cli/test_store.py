@@ -9,13 +9,11 @@ from threading import Event
 from typing import Any
 
 import pytest
-import toy
-from beam import analyzer
 from bluesky import plan_stubs
 from cli.conftest import Command, Said
 
 from skyloop.cli import _demo
-from skyloop.cli._store import finish_store, into
+from skyloop.cli._store import finish_store
 from skyloop.errors import StorageError
 from skyloop.runtime import sinks
 from skyloop.runtime.sinks import Sink
@@ -106,19 +104,6 @@ def test_a_slow_store_is_waited_for_and_a_stuck_one_is_not():
     with pytest.raises(StorageError, match="at least 2"):
         finish_store(stuck)
     assert stuck.flushes == 4
-
-
-def test_an_analysis_does_not_wait_for_the_store_of_a_command():
-    over = Event()
-    store = Sink(lambda *_: over.wait(60))
-    analysis = analyzer("inline")
-    analysis.subscribe(into(store))
-    for item in toy.raw_run([1.0]):
-        analysis(*item)
-    assert analysis.close(30.0)
-    assert store.waiting == 6
-    over.set()
-    finish_store(store)
 
 
 @pytest.mark.parametrize("command", ["analyze", "simulate", "replay"])

@@ -211,6 +211,14 @@ def test_nothing_is_cut_at_the_edge_of_the_figure():
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
+def test_the_legend_says_what_the_marks_of_a_trace_are():
+    places = np.array([1.0, 2.0])
+    trace = Trace("target", places, places, marks=places, marks_label="new sample")
+    legend = draw([plot(trace, y=THICKNESS)]).axes[0].get_legend()
+    assert legend is not None
+    assert {text.get_text() for text in legend.get_texts()} == {"target", "new sample"}
+
+
 def test_marks_of_decisions_lie_within_the_axes():
     axes = full().axes[2]
     (marks,) = (line for line in axes.lines if line.get_label() == "decision")

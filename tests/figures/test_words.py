@@ -72,5 +72,10 @@ def test_an_uncertainty_alone_keeps_two_digits(sigma: float):
     assert len(re.sub(r"e.*|[.]|^[0.]+", "", spread(sigma))) >= 2
 
 
+@pytest.mark.parametrize("sigma", [NAN, float("inf")])
+def test_an_uncertainty_that_is_no_number_is_not_known(sigma: float):
+    assert spread(sigma) == "not known"
+
+
 def test_a_unit_that_is_not_known_is_written_as_it_is():
     assert unit_text("furlong") == "furlong"

@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from skyloop.numerics.least_squares import (
-    Minimum,
-    Quadratic,
-    covariance,
-    least_squares,
-    of_residuals,
-)
+from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 
 Problem = Callable[[Tensor], Quadratic]
 WIDE = torch.full((2,), 10.0, dtype=torch.float64)
+
+
+def of_residuals(residuals: Tensor, jacobian: Tensor) -> Quadratic:
+    """Sum of squares of residuals [batch, n], with their Jacobian [batch, n, p]."""
+    transposed = jacobian.transpose(1, 2)
+    return Quadratic(
+        cost=0.5 * (residuals**2).sum(dim=1),
+        gradient=(transposed @ residuals[..., None])[..., 0],
+        curvature=transposed @ jacobian,
+    )
 
 
 def rosenbrock(x: Tensor) -> Quadratic:

@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
 from skyloop.cli._show import data_of, frames_of, marked, newest, points_of, show_facts
-from skyloop.cli._store import finish_store, into
+from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
 from skyloop.engines.panel import Panel
@@ -30,6 +30,7 @@ __all__ = ["NOT_TRUSTED", "FileRequest", "analyze", "technique_named"]
 
 NOT_TRUSTED = 3
 """Exit status: analysed, and not to be trusted; 2 says that nothing could be analysed."""
+_UNUSABLE = (Outcome.FAILED, Outcome.REJECTED)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _analysed(job: _Job, store: Sink, follow: Callback) -> list[NamedDocument]:
     with Analyzer(job.technique, job.config, Options(executor="inline")) as analysis:
         analysis.subscribe(lambda name, doc: analysed.append((name, doc)))
         analysis.subscribe(follow)
-        analysis.subscribe(into(store))
+        analysis.subscribe(store)
         for document in job.documents:
             store(*document)
             analysis(*document)
@@ -155,6 +156,7 @@ def _summary(job: _Job, analysed: Sequence[NamedDocument]) -> Any:
         raise DataError("the analysis gave no result; mend: look at the warnings, or say --debug")
     kind = job.technique.engine(job.config).result_type
     first, last = (decode(kind, data, prefix=job.technique.name) for data in (events[0], events[-1]))
-    if last.outcome in (Outcome.FAILED, Outcome.REJECTED):
-        raise DataError(f"the analysis {first.outcome}: {first.reason}; mend: report it with file and model")
+    if last.outcome in _UNUSABLE:
+        cause = first if first.outcome in _UNUSABLE else last
+        raise DataError(f"the analysis {cause.outcome}: {cause.reason}; mend: report it with file and model")
     return last

@@ -32,7 +32,7 @@ from skyloop.cli._beamline import (
     model,
 )
 from skyloop.cli._show import data_of, each_result, frames_of, points_of
-from skyloop.cli._store import finish_store, into
+from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
 from skyloop.engines.panel import Axis
@@ -131,7 +131,7 @@ def _measure(client: Any, seed: int, tell: Callable[[str, float], None]) -> Loop
     with reflectometry(model()) as analysis:
         engine.subscribe(store)
         engine.subscribe(analysis)
-        analysis.subscribe(into(store))
+        analysis.subscribe(store)
         analysis.subscribe(lambda name, doc: uids.append(doc["uid"]) if name == "start" else None)
         analysis.subscribe(_progress_of(tell))
         plan = adaptive_reflectivity(

@@ -19,7 +19,7 @@ from skyloop.cli._analyze import technique_named
 from skyloop.cli._compare import Replayed, verify_all
 from skyloop.cli._model import keys_file, model_file
 from skyloop.cli._show import columns_of, data_of, values_of
-from skyloop.cli._store import finish_store, into
+from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
 from skyloop.errors import ConfigError, DataError
 from skyloop.runtime.sinks import Sink
@@ -150,7 +150,7 @@ def _replay_all(jobs: list[Job], out: Path, console: Console) -> list[Replayed]:
 def _replay_one(job: Job, store: Sink) -> Replayed:
     documents: list[NamedDocument] = []
     with Analyzer(job.technique, job.config, Options(executor="inline")) as analysis:
-        analysis.subscribe(into(store))
+        analysis.subscribe(store)
         analysis.subscribe(lambda name, doc: documents.append((name, doc)))
         began = time.perf_counter()
         report = play(job.run.documents(), [analysis])

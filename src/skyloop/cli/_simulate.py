@@ -27,7 +27,7 @@ from skyloop.cli._beamline import (
     model,
 )
 from skyloop.cli._show import newest
-from skyloop.cli._store import finish_store, into
+from skyloop.cli._store import finish_store
 from skyloop.errors import ConfigError
 from skyloop.figures.words import number
 from skyloop.plans import adaptive_reflectivity, stop_when_known
@@ -75,7 +75,7 @@ def simulate(scan: Scan, out: Path, console: Console) -> None:
     ):
         engine.subscribe(store)
         engine.subscribe(analysis)
-        analysis.subscribe(into(store))
+        analysis.subscribe(store)
         analysis.subscribe(newest(TECHNIQUE, status.update))
         analysis.subscribe(lambda name, doc: summary.update(doc["data"]) if name == "event" else None)
         found = engine(_plan(scan, devices, analysis)).plan_result

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from skyloop.errors import StorageError
-from skyloop.runtime.sinks import Callback, Sink
+from skyloop.runtime.sinks import Sink
 
-__all__ = ["finish_store", "into"]
+__all__ = ["finish_store"]
 
 _STUCK_SECONDS = 10.0
-
-
-def into(store: Sink) -> Callback:
-    """A sink that hands on to the store: `finish_store` waits for that, the analysis does not."""
-    return lambda name, doc: store(name, doc)
 
 
 def finish_store(sink: Sink) -> None:

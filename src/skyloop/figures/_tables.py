@@ -13,7 +13,14 @@ from skyloop.figures.words import number, unit_text
 
 __all__ = ["draw_tables", "lines_of"]
 
-_TEXT_SIZE, _TEXT_WIDTH, _LOG_ROWS, _GAP = 9.0, 60, 12, 4
+_TEXT_SIZE = 9.0
+"""Largest size of the text, in points."""
+_TEXT_WIDTH = 60
+"""Longest line of a reason, in letters."""
+_LOG_ROWS = 12
+"""Rows of a log that are shown, the last ones."""
+_GAP = 4
+"""Between two tables, in letters."""
 _LETTER = 0.61 / 72
 """Width of a letter, in inches per point of its size."""
 

@@ -26,12 +26,22 @@ _POINTS, _BARS, _LINES = "#333333", "#999999", (_ORANGE, _BLUE, _GREEN, _PINK)
 _MANY = 200
 """Beyond so many points each is drawn small, so that lines stay visible among them."""
 _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-_PLOT_WIDTH, _PLOT_HEIGHT, _LINE_HEIGHT = 6.6, 2.7, 0.165
-"""Of a plot and of a line of text, in inches."""
-_SIGMAS, _MARGIN = 3.0, 0.15
-"""A trace is seen to so many of its later sigmas, and a share of that more."""
-_FOOT, _ABOVE, _BELOW = 0.035, 0.96, 0.11
-"""Heights of the marks in a plot, as a share of it."""
+_PLOT_WIDTH = 6.6
+"""Of a column of plots, in inches."""
+_PLOT_HEIGHT = 2.7
+"""In inches."""
+_LINE_HEIGHT = 0.165
+"""Of a line of text, in inches."""
+_SIGMAS = 3.0
+"""How far a trace is seen to each side, in its later standard deviations."""
+_MARGIN = 0.15
+"""Room beyond what is seen, as a share of it."""
+_FOOT = 0.035
+"""Height of the marks of a trace, as a share of the plot."""
+_ABOVE = 0.96
+"""Height of the arrows up, as a share of the plot."""
+_BELOW = 0.11
+"""Height of the arrows down, as a share of the plot: above the marks."""
 
 
 def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
@@ -41,6 +51,10 @@ def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
     have the same limits. A trace with uncertainties is drawn to the scale of its later half, where it is
     known best; arrows mark the values beyond it. The figure belongs to no window and no global state; `save`
     writes it.
+
+    Args:
+        panels: what is drawn, in this order from the top down and from the left to the right.
+        title: what stands above all; empty for none.
     """
     plots = [p for p in panels if isinstance(p, Plot) and _has_a_course(p)]
     tables = [lines_of(p) for p in panels if not isinstance(p, Plot)]
@@ -173,7 +187,7 @@ def _draw_trace(axes: Axes, trace: Trace) -> None:
     axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=0.8, color=_BLUE, label=trace.label)
     if trace.marks.size:
         # short ticks within the lower edge: lines across the picture would hide the values
-        foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": "decision"}
+        foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": trace.marks_label}
         axes.plot(trace.marks, np.full(trace.marks.size, _FOOT), "|", ms=6, mew=1.5, color=_RED, **foot)
 
 

@@ -51,7 +51,11 @@ def spread(sigma: float) -> str:
 
     >>> spread(0.8), spread(1.374), spread(114.2), spread(3.1e-8)
     ('0.80', '1.4', '114', '3.1e-08')
+    >>> spread(float("inf")), spread(float("nan"))
+    ('not known', 'not known')
     """
+    if not np.isfinite(sigma):
+        return "not known"
     if not -_PLAIN <= _exponent(sigma) <= _PLAIN:
         return f"{sigma:.1e}"
     return f"{sigma:.{_decimals(sigma)}f}"

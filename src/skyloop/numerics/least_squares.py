@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Minimum", "Quadratic", "covariance", "least_squares", "of_residuals"]
+__all__ = ["Minimum", "Quadratic", "covariance", "least_squares"]
 
 _ROUNDING = 1e-14  # a promised decrease below this share of the cost is beyond float64
 
@@ -39,21 +39,6 @@ class Minimum:
     """[batch], false where the steps ran out or the cost was not a number."""
     at_bound: Tensor
     """[batch, p], true where the cost would fall further beyond the bound."""
-
-
-def of_residuals(residuals: Tensor, jacobian: Tensor) -> Quadratic:
-    """Least-squares problem with residuals [batch, n] and their Jacobian [batch, n, p].
-
-    >>> r, jacobian = torch.tensor([[3.0, 4.0]]), torch.eye(2)[None]
-    >>> of_residuals(r, jacobian).cost
-    tensor([12.5000])
-    """
-    transposed = jacobian.transpose(1, 2)
-    return Quadratic(
-        cost=0.5 * (residuals**2).sum(dim=1),
-        gradient=(transposed @ residuals[..., None])[..., 0],
-        curvature=transposed @ jacobian,
-    )
 
 
 def least_squares(

@@ -6,9 +6,9 @@ was therefore left over. Where a disk knows no locks, nothing is taken for left 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -92,10 +92,6 @@ def _clear(path: Path, needless: Callable[[Path], bool]) -> None:
 
 def _locked(file: BinaryIO, *, wait: bool) -> bool:
     """Whether the lock of a file was got; not where another has it, nor where there are no locks."""
-    if sys.platform == "win32":
-        return False
-    import fcntl  # not on Windows
-
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
