@@ -3,18 +3,16 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from bluesky.protocols import Movable, Status, Stoppable
-from bluesky.utils import Msg, MsgGenerator
 
 from skyloop.errors import RefusedError
 from skyloop.plans._course import Action, Limits, Pace, Situation
 from skyloop.plans._numbers import is_finite, shown
 from skyloop.runtime.guarded import Broken, guarded
 
-__all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "within"]
+__all__ = ["ACCEPTED", "PLAIN_RULES", "Guard", "Guarded", "Rule", "Verdict", "refused_by", "within"]
 
 Rule = Callable[[Action, Situation], str]
 """An extra rule: why a point is refused, or empty."""
@@ -59,8 +57,8 @@ class Guard:
 
     The rules in their order: finite numbers; the user's limits; the device's limits, which are unknown
     where low >= high (then the user must give limits); the device's own `check_value`; extra rules. A device
-    or a rule that raises refuses the point. Where that check is a coroutine, as in ophyd-async, only `ask`
-    waits for it.
+    or a rule that raises refuses the point. Where that check is a coroutine, as in ophyd-async,
+    `AsyncChecks` waits for it.
     """
 
     axis: Any
@@ -80,29 +78,15 @@ class Guard:
         verdicts = self._verdicts(action, situation)
         return next((verdict for verdict in verdicts if not verdict.accepted), ACCEPTED)
 
-    def ask(self, action: Action, situation: Situation) -> MsgGenerator[Verdict]:
-        """The verdict of `check`, and of devices whose own check is a coroutine."""
-        verdict = self.check(action, situation)
-        if not verdict.accepted:
-            return verdict
-        for device, value in self._values(action):
-            check = getattr(device, "check_value", None)
-            if not inspect.iscoroutinefunction(check):
-                continue
-            (task,) = yield Msg("wait_for", None, [partial(check, value)])
-            error = task.exception()
-            if error is not None:
-                return _refused_by(device, value, error)
-        return ACCEPTED
-
-    def _values(self, action: Action) -> list[tuple[Any, float]]:
+    def values(self, action: Action) -> list[tuple[Any, float]]:
+        """Each device with what it is set to."""
         settings = [(setting, action.count_time) for setting in self.settings]
         return [(self.axis, action.position), *settings]
 
     def _verdicts(self, action: Action, situation: Situation) -> Iterator[Verdict]:
         yield within(self.limits, self.pace, action, situation)
         yield self._device_limits(action.position)
-        for device, value in self._values(action):
+        for device, value in self.values(action):
             yield _device_check(device, value)
         for rule in self.rules:
             yield _by_rule(rule, action, situation)
@@ -167,15 +151,18 @@ def _affordable(limits: Limits, pace: Pace, action: Action, situation: Situation
 
 def _device_check(device: Any, value: float) -> Verdict:
     check = getattr(device, "check_value", None)
-    if check is None or inspect.iscoroutinefunction(check):
+    if check is None:
         return ACCEPTED
-    said = guarded(check, value)
+    said: Any = guarded(check, value)
+    if inspect.iscoroutine(said):
+        said.close()  # nothing here can wait for it
     # whatever a device raises here, it says no
-    return _refused_by(device, value, said.error) if isinstance(said, Broken) else ACCEPTED
+    return refused_by(device, value, said.error) if isinstance(said, Broken) else ACCEPTED
 
 
-def _refused_by(device: Any, value: float, error: BaseException) -> Verdict:
-    return Verdict("device", f"{_name(device)} refuses {value:g}: {error}")
+def refused_by(device: Any, value: float, why: object) -> Verdict:
+    """The verdict of a device that says no to a value."""
+    return Verdict("device", f"{_name(device)} refuses {value:g}: {why}")
 
 
 def _by_rule(rule: Rule, action: Action, situation: Situation) -> Verdict:

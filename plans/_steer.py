@@ -12,6 +12,7 @@ from bluesky.utils import Msg, MsgGenerator, RunEngineControlException
 from skyloop.documents.inbox import Analysis
 from skyloop.errors import RefusedError
 from skyloop.plans._approval import Answer, confirm
+from skyloop.plans._async_checks import AsyncChecks
 from skyloop.plans._course import Action, Course, Reason, Situation
 from skyloop.plans._decision import DecisionRecord, Decisions, decision_uid, write_decision
 from skyloop.plans._guard import ACCEPTED, Guard, Guarded, Verdict
@@ -61,7 +62,7 @@ def steer(
     """
     course, settings = steering.course, tuple(instrument.count_times)
     guard = Guard(instrument.axis, course.limits, course.pace, steering.rules, settings)
-    yield from _check_course(guard, course)
+    yield from _check_course(AsyncChecks(guard), course)
 
     def inner() -> MsgGenerator[dict[str, Any]]:
         uid = yield from bps.open_run(_metadata(instrument, steering, md))
@@ -72,11 +73,11 @@ def steer(
     return (yield from bpp.stage_wrapper(inner(), [*instrument.detectors, instrument.axis]))
 
 
-def _check_course(guard: Guard, course: Course) -> MsgGenerator[None]:
+def _check_course(checks: AsyncChecks, course: Course) -> MsgGenerator[None]:
     """Refuse a fixed scan that the guard would not let happen, before anything moves."""
     measured: list[Action] = []
     for action in course.fixed:
-        verdict = yield from guard.ask(action, course.situation(measured))
+        verdict = yield from checks.ask(action, course.situation(measured))
         verdict.assure()
         measured.append(action)
 
@@ -98,6 +99,7 @@ class _Loop:
 
     def __init__(self, instrument: Instrument, steering: Steering, guard: Guard, uid: str) -> None:
         self._instrument, self._steering, self._guard, self._uid = instrument, steering, guard, uid
+        self._checks = AsyncChecks(guard)
         self._names = names_of(instrument, steering)
         allowed = patience(steering.course.planned)
         self._watch = Watch(steering.inbox, uid, timeout=steering.timeout, patience=allowed, lag=steering.lag)
@@ -165,7 +167,7 @@ class _Loop:
             return self._verdict_of_next
         if asked.proposal is None:
             return ACCEPTED
-        return (yield from self._guard.ask(asked.proposal.action, situation))
+        return (yield from self._checks.ask(asked.proposal.action, situation))
 
     def _answer(self, asked: Asked, verdict: Verdict) -> MsgGenerator[Answer | None]:
         steering, about = self._steering, asked.about
@@ -212,7 +214,7 @@ class _Loop:
     def _execute(self, action: Action) -> MsgGenerator[None]:
         self._next = action
         try:
-            self._verdict_of_next = yield from self._guard.ask(action, self._situation)
+            self._verdict_of_next = yield from self._checks.ask(action, self._situation)
             self._verdict_of_next.assure()
             settings = [(setting, float(action.count_time)) for setting in self._settings]
             yield from move([(self._axis, float(action.position)), *settings])
@@ -230,7 +232,8 @@ class _Loop:
 
     def _assure(self) -> None:
         """Asked by the devices themselves, each time that they are set."""
-        self._verdict_of_next = self._guard.check(self._next, self._situation)
+        verdict = self._guard.check(self._next, self._situation)
+        self._verdict_of_next = self._checks.verdict if verdict.accepted else verdict
         self._verdict_of_next.assure()
 
     def interrupted(self, error: Exception) -> MsgGenerator[None]:

@@ -34,7 +34,7 @@ class Stored:
                 for event in _single(name, doc):
                     events.setdefault(streams[event["descriptor"]], {})[event["seq_num"]] = event
             elif name == "stop":
-                kept = doc.get("num_events", {})
+                kept = doc.get("num_events") or {}
         return Stored(start, {stream: _kept(found, kept.get(stream)) for stream, found in events.items()})
 
     def data(self, stream: str) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from ophyd.utils import LimitError, ReadOnlyError
 from waiting import until
 
 from skyloop.errors import RefusedError
+from skyloop.plans._async_checks import AsyncChecks
 from skyloop.plans._course import Action, Limits, Pace, Situation
 from skyloop.plans._guard import Guard, Guarded, Verdict, within
 
@@ -155,7 +156,7 @@ class Async(Axis):
 
 def asked(guard: Guard, action: Action) -> Verdict:
     """What the devices themselves say, asked by a plan."""
-    return engine()(guard.ask(action, NOWHERE)).plan_result
+    return engine()(AsyncChecks(guard).ask(action, NOWHERE)).plan_result
 
 
 def test_a_check_that_is_a_coroutine_is_asked_by_the_plan() -> None:
@@ -167,8 +168,9 @@ def test_a_check_that_is_a_coroutine_is_asked_by_the_plan() -> None:
 
 def test_a_check_that_is_no_coroutine_is_not_asked_again() -> None:
     axis: Any = Axis((-1, 1))
-    assert list(Guard(axis, Limits(), Pace()).ask(Action(0.5, 1), NOWHERE)) == []
-    assert list(Guard(axis, Limits(), Pace()).ask(Action(5, 1), NOWHERE)) == []
+    checks = AsyncChecks(Guard(axis, Limits(), Pace()))
+    assert list(checks.ask(Action(0.5, 1), NOWHERE)) == []
+    assert list(checks.ask(Action(5, 1), NOWHERE)) == []
 
 
 def test_a_check_that_is_a_coroutine_tells_no_limits() -> None:

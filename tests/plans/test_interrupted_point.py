@@ -20,8 +20,8 @@ POINT = range(len(MESSAGES))
 class Loop:
     """One run that is paused while a message of its second point is carried out."""
 
-    def __init__(self, at: int) -> None:
-        self.axis: Any = Axis((0.0, 1.0))
+    def __init__(self, at: int, axis: Any = None) -> None:
+        self.axis: Any = axis or Axis((0.0, 1.0))
         self.analysis = FakeAnalysis(lambda n: FakeResult(target_sigma=10.0 / n))
         self.engine = engine(self.analysis)
         self._at, self._sets = at, 0
@@ -54,8 +54,8 @@ class Loop:
         return verify(self.analysis.raw, self.analysis.documents, policies=POLICIES).differences
 
 
-def paused(at: int) -> Loop:
-    loop = Loop(at)
+def paused(at: int, axis: Any = None) -> Loop:
+    loop = Loop(at, axis)
     loop.pause()
     assert loop.seen == MESSAGES[: at + 1]
     return loop
@@ -92,6 +92,28 @@ def test_a_point_that_limits_forbid_after_a_pause_is_refused_and_not_counted(
     assert loop.analysis.stop["exit_status"] == "success"
     assert loop.analysis.stop["num_events"]["primary"] == result["points"]
     assert "refused" in [decision["fault"] for decision in loop.analysis.decisions()]
+    assert loop.differences() == ()
+
+
+class Asked(Axis):
+    """Refuses in a coroutine what is above `most`, as devices of ophyd-async do."""
+
+    most = 1.0
+
+    async def check_value(self, value: float, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if value > self.most:
+            raise ValueError(f"{value} is above {self.most}")
+
+
+@pytest.mark.parametrize("at", POINT[:-1])
+def test_a_point_that_its_device_forbids_in_a_coroutine_after_a_pause_is_not_sent(at: int) -> None:
+    loop = paused(at, Asked((0.0, 1.0)))
+    sent = len(loop.axis.sent)
+    loop.axis.most = -1.0
+    result = loop.engine.resume().plan_result
+    assert loop.axis.sent[sent:] == []
+    assert loop.analysis.stop["num_events"]["primary"] == result["points"] == 1
+    assert result["reason"] == "guard"
     assert loop.differences() == ()
 
 
