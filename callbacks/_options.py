@@ -17,6 +17,7 @@ __all__ = ["Counts", "Executor", "Health", "Options"]
 Executor = Literal["inline", "thread", "process"]
 """Where the engine runs: in the caller, on a thread, or in a supervised process of its own."""
 
+_MOST_SECONDS = 2e6  # the system waits no longer than 2**31 milliseconds in one call
 _KEPT = 1000  # reasons, which may name a uid, and documents: a session lasts for months
 
 
@@ -25,14 +26,14 @@ class Options:
     """How an analyzer works, apart from what it computes.
 
     Raises:
-        ConfigError: the executor is none, or a limit is no number above 0.
+        ConfigError: the executor is none, a limit is no number above 0, or the deadline is above 2e6 s.
     """
 
     executor: Executor = "process"
     """`"process"` for a live scan; `"inline"` for replay and tests, where the caller may wait."""
     deadline: float = 60.0
     """Longest time of one engine call, which the `"process"` executor alone can end, and of reading the
-    external data of one frame, which ends with any executor [s]."""
+    external data of one frame, which ends with any executor; at most 2e6, which is 23 days [s]."""
     max_failures: int = 3
     """Failures in a row after which the engine is left alone for the rest of the run."""
     time_to_live: float = 24 * 3600.0
@@ -51,6 +52,8 @@ class Options:
         for name in ("deadline", "time_to_live"):
             if not _is_positive(getattr(self, name)):
                 raise ConfigError(f"{name}: found {getattr(self, name)!r:.40}; mend: give seconds above 0")
+        if self.deadline > _MOST_SECONDS:
+            raise ConfigError(f"deadline: found {self.deadline:g}; mend: give at most {_MOST_SECONDS:g} s")
         if not _is_count(self.max_failures):
             raise ConfigError(f"max_failures: found {self.max_failures!r:.40}; mend: a whole number above 0")
 

@@ -118,7 +118,7 @@ def test_a_file_that_appears_after_the_stop_is_read(tmp_path: Path) -> None:
             analysis(*item)
         until(lambda: analysis._pipeline.late == 1)
         analysis(*toy.raw_run([], "another")[0])
-        until(lambda: "another" in analysis._pipeline._courses)  # nothing else waits for it
+        until(lambda: "another" in analysis._pipeline._open_runs)  # nothing else waits for it
         assert not analysis.flush(0.0)
         written(path, 2)
         assert analysis.flush(30)

@@ -35,7 +35,7 @@ def test_runs_without_a_stop_or_without_a_start_leave_nothing_in_memory() -> Non
             for item in docs[:-1] if number % 3 else docs[1:]:
                 analysis(*item)
         pipeline.expire(time.monotonic() + 1e6)
-        assert pipeline._courses == {}
+        assert pipeline._open_runs == {}
         assert pipeline._gate.open_runs == ()
         assert pipeline._gate.parked == 0
         assert pipeline._newest._times == {}

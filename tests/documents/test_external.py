@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -377,6 +378,23 @@ def test_a_file_cut_off_anywhere_gives_the_frame_or_a_reason(root: Path, externa
             assert answer.reason
 
 
+@pytest.mark.parametrize("chunks", [(1, 3, 1), (1, 1, 1)])
+def test_a_frame_in_tiles_cut_off_anywhere_is_whole_or_not_there(
+    root: Path, external: ExternalData, chunks: tuple[int, int, int]
+):
+    frames = FRAMES.repeat(2, axis=2) + 1.0
+    whole = write(root / "whole.h5", frames, chunks=chunks).read_bytes()
+    seen = set[bool]()
+    for size in range(len(whole) // 2, len(whole) + 1, 8):
+        (root / "cut.h5").write_bytes(whole[:size])
+        external.forget([])
+        answer = external.frame(resource(root / "cut.h5"), 4, {**IMAGE, "shape": [1, 3, 8]})
+        seen.add(isinstance(answer, np.ndarray))
+        if isinstance(answer, np.ndarray):
+            np.testing.assert_array_equal(answer[0], frames[4])
+    assert seen == {True, False}
+
+
 def test_random_damage_never_raises(root: Path, external: ExternalData):
     rng = np.random.default_rng(1)
     whole = write(root / "whole.h5", FRAMES, chunks=(1, 3, 4)).read_bytes()
@@ -410,6 +428,26 @@ def test_a_growing_file_is_read_as_far_as_it_is_written(root: Path, external: Ex
             dataset.flush()
             external.new_round()
             np.testing.assert_array_equal(got(external.frame(resource(path), index, IMAGE))[0], FRAMES[index])
+
+
+@pytest.mark.parametrize("tiles", [(1, 8, 4), (1, 1, 2)], ids=["2", "32"])
+def test_a_frame_is_there_when_each_of_its_tiles_is(
+    root: Path, external: ExternalData, tiles: tuple[int, int, int]
+):
+    image = {**IMAGE, "shape": [8, 8]}
+    with h5py.File(root / "a.h5", "w", libver="latest") as file:
+        dataset = file.create_dataset("d", (1, 8, 8), "u2", maxshape=(None, 8, 8), chunks=tiles)
+        dataset[0] = 7
+        file.swmr_mode = True
+        assert got(external.frame(resource(root / "a.h5", "d"), 0, image)).min() == 7
+        dataset.resize(2, axis=0)
+        for row, column in itertools.product(range(0, 8, tiles[1]), range(0, 8, tiles[2])):
+            external.new_round()
+            assert isinstance(external.frame(resource(root / "a.h5", "d"), 1, image), NotYet)
+            dataset[1, row : row + tiles[1], column : column + tiles[2]] = 7
+            dataset.flush()
+        external.new_round()
+        assert got(external.frame(resource(root / "a.h5", "d"), 1, image)).min() == 7
 
 
 def test_a_file_replaced_by_a_complete_one_is_read(root: Path, external: ExternalData):

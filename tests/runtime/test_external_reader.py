@@ -21,7 +21,7 @@ from leases import held
 
 from skyloop.documents.external import ExternalData, NotYet, Roots, Unreadable
 from skyloop.errors import ConfigError
-from skyloop.runtime import _reading_process, external_reader
+from skyloop.runtime import _messages, _reading_process, external_reader
 from skyloop.runtime.external_reader import Reader
 
 ENTRY = {"source": "test", "dtype": "array", "shape": [3, 4], "external": "STREAM:"}
@@ -118,6 +118,23 @@ def test_a_file_that_grows_is_looked_at_again_in_the_next_round(tmp_path: Path, 
         np.testing.assert_array_equal(reader.frame(resource(tmp_path / "a.h5"), 1, ENTRY), FRAMES[1])
 
 
+@pytest.mark.parametrize("filtered", [{}, {"compression": "gzip"}], ids=["plain", "gzip"])
+def test_a_chunk_that_was_read_before_is_read_as_it_is_now(
+    tmp_path: Path, reader: Reader, filtered: dict[str, Any]
+) -> None:
+    given, number = resource(tmp_path / "a.h5"), {"dtype": "number", "shape": []}
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        data = file.create_dataset("data", (4,), "f8", maxshape=(None,), chunks=(4,), **filtered)
+        data[0] = 7.0
+        file.swmr_mode = True
+        assert reader.frame(given, 0, number) == 7.0
+        # HDF5 does not tell which rows of a chunk are written: whoever announces one must have written it
+        assert reader.frame(given, 1, number) == 0.0
+        data[1] = 8.0
+        data.flush()
+        assert reader.frame(given, 1, number) == 8.0
+
+
 def test_stored_values_of_other_types_are_no_numbers(tmp_path: Path, reader: Reader) -> None:
     np.save(tmp_path / "a_0.npy", np.array(["word"]))
     np.save(tmp_path / "a_1.npy", np.array(3.0))
@@ -190,6 +207,81 @@ def test_a_resource_that_is_read_in_vain_three_times_is_left_alone_until_its_run
         assert "left alone after 3" in reason(reader.frame(resource(path), 0, ENTRY))
     reader.forget([resource(path)["uid"]])
     assert until(lambda: isinstance(reader.frame(resource(path), 0, ENTRY), np.ndarray))
+    reader.close()
+
+
+class Clock:
+    """Stands for the module `time` of the reader; stands still unless a test moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(external_reader, "time", made)
+    return made
+
+
+def look(reader: Reader, path: Path, clock: Clock, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a reading gives whose answer takes so long."""
+
+    def hear(*given: Any) -> Any:
+        answer = _messages.hear(*given)
+        clock.seconds += seconds if answer != "ready" else 0.0
+        return answer
+
+    monkeypatch.setattr(_reading_process, "hear", hear)
+    return reader.frame(resource(path), 0, ENTRY)
+
+
+def test_long_readings_in_vain_with_a_quick_one_in_between_are_not_in_a_row(
+    tmp_path: Path, reader: Reader, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in (2.0, 2.0, 0.0, 2.0, 2.0, 0.0):
+        reader.new_round()
+        assert isinstance(look(reader, tmp_path / "late.h5", clock, seconds, monkeypatch), NotYet)
+
+
+def test_a_quick_answer_without_a_look_at_the_file_does_not_part_long_readings(
+    tmp_path: Path, reader: Reader, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        reader.new_round()
+        for seconds in (2.0, 0.0):  # the second of a round is answered from the first
+            look(reader, tmp_path / "slow.h5", clock, seconds, monkeypatch)
+    assert "left alone after 3" in reason(look(reader, tmp_path / "slow.h5", clock, 0.0, monkeypatch))
+
+
+def test_the_start_of_the_process_is_no_part_of_a_reading(
+    tmp_path: Path, reader: Reader, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hear(*given: Any) -> Any:
+        answer = _messages.hear(*given)
+        clock.seconds += 2.0 if answer == "ready" else 0.0
+        return answer
+
+    monkeypatch.setattr(_reading_process, "hear", hear)
+    for _ in range(4):
+        assert isinstance(reader.frame(resource(tmp_path / "late.h5"), 0, ENTRY), NotYet)
+        os.kill(reader.pid, signal.SIGKILL)
+
+
+def test_a_machine_that_gives_less_memory_than_the_limit_is_enough(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = subprocess.Popen
+
+    def limited(command: list[str], **options: Any) -> Any:
+        return started(["sh", "-c", 'ulimit -d 3000000 && exec "$@"', "sh", *command], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    reader = Reader({}, [str(tmp_path)])
+    np.testing.assert_array_equal(reader.frame(resource(path), 1, ENTRY), FRAMES[1])
     reader.close()
 
 

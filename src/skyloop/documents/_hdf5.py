@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import os
 from collections import deque
@@ -25,6 +26,7 @@ Span = Callable[[tuple[int, ...]], "tuple[int, int] | Unreadable"]
 _MOST_FILES = 16
 _MOST_LINKS = 16
 _ATTEMPTS = 16  # of reading metadata: about a millisecond in all
+_MOST_SEARCHES = 16  # for one chunk each, through the list of all chunks; for more, one walk costs less
 # What h5py raises for a file that is cut off, damaged, or caught in the middle of a change.
 _BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
@@ -53,7 +55,10 @@ class Hdf5Files:
 
     Only data that lie in the file itself are read: external links, external storage and virtual datasets lead
     to any file that this process can read, and virtual datasets fill in values where a file is missing.
-    Rows that are declared but not written are not there yet, whatever fill value HDF5 has for them.
+    Rows are not there yet while a chunk (tile) that holds part of them is not in the file. HDF5 does not tell
+    more: in a chunk that holds several rows, or that is written in parts, what the writer has not written yet
+    is read as the fill value once the rest of the chunk is there. So whoever announces rows must have written
+    them.
     """
 
     def __init__(self) -> None:
@@ -89,6 +94,7 @@ class Hdf5Files:
         self._behind.clear()
 
     def _read(self, path: Path, name: str, dataset: Any, span: Span) -> Loaded:
+        dataset.refresh()  # or chunks, and what they hold, stay as this handle saw them first
         rows = span(dataset.shape)
         if isinstance(rows, Unreadable):
             return rows
@@ -96,9 +102,7 @@ class Hdf5Files:
         if fault := _size_fault(dataset, stop - start):
             return Unreadable(fault)
         if not _written(dataset, path, start, stop):
-            dataset.refresh()
-            if not _written(dataset, path, start, stop):
-                return self._later(path, name, f"has no row {stop - 1} yet", start, dataset.shape)
+            return self._later(path, name, f"has no row {stop - 1} yet", start, dataset.shape)
         return dataset[start:stop]
 
     def _later(
@@ -210,7 +214,7 @@ def _size_fault(dataset: Any, rows: int) -> str:
 
 
 def _written(dataset: Any, path: Path, start: int, stop: int) -> bool:
-    """Whether these rows are stored, not only declared.
+    """Whether all that these rows lie in is stored, not only declared.
 
     HDF5 gives the fill value for chunks that were never written, and zeros for those beyond the end of a file
     that was cut off.
@@ -223,11 +227,26 @@ def _written(dataset: Any, path: Path, start: int, stop: int) -> bool:
         if offset is None:  # compact: in the header, or nowhere
             return dataset.id.get_storage_size() > 0
         return offset + stop * row <= size
-    step = dataset.chunks[0]
-    starts = {start, *range(start - start % step + step, stop, step)}
-    return all(_stored(dataset, row, size) for row in starts)
+    begins = [range(start - start % dataset.chunks[0], stop, dataset.chunks[0])]
+    begins += list(map(range, itertools.repeat(0), dataset.shape[1:], dataset.chunks[1:]))
+    if (number := math.prod(map(len, begins))) > _MOST_SEARCHES:
+        return _all_stored(dataset, begins[0], number, size)
+    find = dataset.id.get_chunk_info_by_coord
+    return all(_stored(find(begin), size) for begin in itertools.product(*begins))
 
 
-def _stored(dataset: Any, row: int, size: int) -> bool:
-    chunk = dataset.id.get_chunk_info_by_coord((row, *(0,) * (dataset.ndim - 1)))
+def _all_stored(dataset: Any, rows: range, number: int, size: int) -> bool:
+    """Whether so many chunks that begin at these rows are stored."""
+    left = number
+
+    def count(chunk: Any) -> bool | None:
+        nonlocal left
+        left -= chunk.chunk_offset[0] in rows and _stored(chunk, size)
+        return None if left else True  # True: walk no further
+
+    dataset.id.chunk_iter(count)
+    return left == 0
+
+
+def _stored(chunk: Any, size: int) -> bool:
     return chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= size

@@ -29,7 +29,7 @@ class ChildProcess:
 
     def __init__(self, module: str, pipe: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(pipe)],
+            [sys.executable, "-P", "-m", module, str(pipe)],  # -P: what lies in the current folder is not run
             pass_fds=(pipe,),
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # it must not take every core of the beamline
             stdin=subprocess.DEVNULL,

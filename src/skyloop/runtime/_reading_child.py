@@ -19,7 +19,7 @@ def _serve(pipe: socket) -> None:
     given = hear(pipe)
     sys.path[:] = given["path"]
     most_memory, longest = given["most_memory"], 2.0 * given["deadline"]
-    resource.setrlimit(resource.RLIMIT_DATA, (most_memory, most_memory))
+    _limit_memory(most_memory)
     external = ExternalData(Roots(given["root_map"], given["allowed_roots"]))
     say(pipe, "ready")
     while True:
@@ -30,6 +30,13 @@ def _serve(pipe: socket) -> None:
             external.new_round()
         _reply(pipe, _answer(external, asked["verb"], asked["given"]))
         signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _limit_memory(most: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)  # nobody may raise it again
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _answer(external: ExternalData, verb: str, given: list[Any]) -> Any:

@@ -49,8 +49,20 @@ class ReadingProcess:
         """Process id of the child."""
         return self._child.pid
 
+    def await_ready(self) -> None:
+        """Wait until the child has started.
+
+        Raises:
+            TimeoutError: it took longer than a minute.
+            EOFError, ConnectionError: it has ended.
+            ValueError: it says what is no message.
+        """
+        if not self._ready:
+            hear(self._pipe, time.monotonic() + START_SECONDS)
+            self._ready = True
+
     def ask(self, verb: str, again: bool, given: Sequence[Any]) -> Any:
-        """What the child answers.
+        """What the child answers, once it is ready.
 
         Args:
             verb: what to do.
@@ -62,9 +74,6 @@ class ReadingProcess:
             EOFError, ConnectionError: it has ended.
             ValueError, KeyError, TypeError: it says what is no answer, or `given` cannot be sent.
         """
-        if not self._ready:
-            hear(self._pipe, time.monotonic() + START_SECONDS)
-            self._ready = True
         deadline = time.monotonic() + self._deadline
         self._pipe.settimeout(self._deadline)
         say(self._pipe, {"verb": verb, "again": again, "given": given})

@@ -23,10 +23,12 @@ _SLOW_SECONDS = 1.0  # to look in vain for what is not written yet takes a milli
 
 @dataclass(frozen=True, slots=True)
 class _InVain:
-    """Readings of a resource that gave nothing and took long, or the process."""
+    """Readings of a resource, in a row, that gave nothing and took long, or the process."""
 
     readings: int = 0
     last_reason: str = ""
+    round: int = 0
+    """Of the last of them: until the next round the process answers without a look at the file."""
 
 
 class Reader:
@@ -62,6 +64,8 @@ class Reader:
         self._handlers = handlers or {}
         self._deadline = deadline
         self._again = False
+        self._round = 0
+        self._began = 0.0
         self._in_vain: dict[str, _InVain] = {}
         self._closed = False
         self._process: ReadingProcess | None = None
@@ -72,6 +76,7 @@ class Reader:
     def new_round(self) -> None:
         """Look again for what was not there."""
         self._again = True
+        self._round += 1
 
     def frame(self, resource: Mapping[str, Any], index: int, entry: Mapping[str, Any]) -> Loaded:
         """One frame of a stream, as `ExternalData` reads it."""
@@ -115,23 +120,24 @@ class Reader:
                 f"resource '{uid}' is left alone after {_MOST_IN_VAIN} long readings in vain, the last one: "
                 f"{in_vain.last_reason}"
             )
-        began = time.monotonic()
         answer = self._ask(verb, resource, *what)
         if not self._closed:
-            self._note(uid, answer, time.monotonic() - began)
+            self._note(uid, answer, time.monotonic() - self._began)
         return Unreadable(answer.reason) if isinstance(answer, Broken) else answer
 
     def _note(self, uid: str, answer: Any, seconds: float) -> None:
-        """Count the readings in vain that took long, or the process."""
+        """Count the readings in vain, in a row, that took long, or the process."""
+        before = self._in_vain.get(uid, _InVain())
         if isinstance(answer, Broken):
             _log.warning("resource '%s': %s", uid, answer.reason)
         elif not isinstance(answer, NotYet | Unreadable):
             self._in_vain.pop(uid, None)
             return
         elif seconds < _SLOW_SECONDS:
+            if before.round != self._round:
+                self._in_vain.pop(uid, None)
             return
-        before = self._in_vain.get(uid, _InVain())
-        self._in_vain[uid] = _InVain(before.readings + 1, answer.reason)
+        self._in_vain[uid] = _InVain(before.readings + 1, answer.reason, self._round)
 
     def _ask(self, verb: str, *given: Any) -> Any:
         """What the process says, or `Broken`: then it was ended."""
@@ -152,6 +158,8 @@ class Reader:
         process = self._process
         if process is None or self._closed:  # by another thread, perhaps just now
             raise EOFError
+        process.await_ready()
+        self._began = time.monotonic()
         again, self._again = self._again, False
         return process.ask(verb, again, given)
 

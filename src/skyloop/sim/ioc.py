@@ -62,7 +62,7 @@ def running_ioc(
         raise MissingExtraError("caproto", "epics")
     environment = _environment(_free_port(), _free_port())
     options = ["--seed", str(seed), "--probe", probe, "--speed", str(speed), "--prefix", prefix]
-    command = [sys.executable, "-m", "skyloop.sim._ioc", str(sample), *options]
+    command = [sys.executable, "-P", "-m", "skyloop.sim._ioc", str(sample), *options]
     with (
         tempfile.TemporaryFile("w+") as said,
         Popen(command, env=os.environ | environment, stdout=PIPE, stderr=said) as process,
