@@ -9,11 +9,12 @@ import torch
 
 from benchmarks._adaptive import X_RAYS, adaptive, truth  # pyright: ignore[reportMissingImports]
 from skyloop.engines.reflectometry import Config, Engine, Frame, Result, example
+from skyloop.engines.reflectometry import engine as reflectometry_engine
 from skyloop.engines.reflectometry.belief import Curves
 from skyloop.engines.reflectometry.config import Layer, Medium, QGrid, Repeat, Sample
 from skyloop.engines.reflectometry.frame import join
 from skyloop.engines.reflectometry.state import State
-from skyloop.errors import ConfigError, Outcome
+from skyloop.errors import ConfigError, DataError, Outcome
 from skyloop.numerics.smc import Ensemble
 from skyloop.quantities import quantities, shape_of
 
@@ -250,3 +251,41 @@ def test_a_wild_count_is_a_misfit_and_no_endless_work():
     assert result.outcome == Outcome.DEGRADED
     assert "does not describe the data" in result.reason
     assert not result.confirmed
+
+
+LIMITS = {
+    "q": Frame.counted(10.0, 5, 1e5),
+    "q_sigma": Frame.counted(0.1, 5, 1e5, q_sigma=10.0),
+    "counts": Frame.counted(0.1, 1e18, 1e-30),
+    "exposure": Frame.counted(0.1, 0.0, 1e18),
+    "reflectivity": Frame.measured(0.1, 1e12, 1e-30),
+    "negative": Frame.measured(0.1, -1e12, 1e-30),
+    "sigma": Frame.measured(0.1, 1e12, 1e12),
+}
+
+
+@pytest.mark.parametrize("odd", LIMITS.values(), ids=LIMITS.keys())
+def test_the_oddest_point_that_a_frame_may_hold_is_analysed(odd):
+    engine = Engine(replace(EXAMPLE.config, particles=100))
+    state, results = folded([*EXAMPLE.frames[:3], odd, EXAMPLE.frames[3]], engine=engine)
+    for result in (*results, engine.finish(state)):
+        assert result.outcome in (Outcome.OK, Outcome.DEGRADED)
+        assert np.isfinite([result.target, result.target_sigma]).all()
+
+
+def test_a_fit_that_is_none_rejects_the_frame_and_the_run_goes_on(monkeypatch):
+    def none(*_, **__):
+        raise DataError("no finite likelihood")
+
+    curve = join(EXAMPLE.frames[:12])
+    q = np.linspace(0.03, 0.2, 100)
+    state, _ = ENGINE.step(ENGINE.start(1), [curve])
+    with monkeypatch.context() as broken:
+        broken.setattr(reflectometry_engine, "fit_data", none)
+        after, result = ENGINE.step(state, [Frame.counted(q, 5.0, 1e6)])
+        last = ENGINE.finish(state)
+    for told in (result, last):
+        assert (told.outcome, told.reason) == (Outcome.REJECTED, "no finite likelihood")
+        assert told.n_points == len(curve)
+    assert (after.points, after.n_frames) == (state.points, state.n_frames + 1)
+    assert_same(ENGINE.finish(after), ENGINE.finish(state))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,13 @@ import pytest
 import torch
 
 from skyloop.engines.reflectometry.config import load
-from skyloop.engines.reflectometry.fit import Fit, Search, fit_curve, quick_search
+from skyloop.engines.reflectometry.fit import Fit, Search, fit_curve, fit_data, quick_search
 from skyloop.engines.reflectometry.forward import stack
 from skyloop.engines.reflectometry.frame import Frame, join
 from skyloop.engines.reflectometry.likelihood import gather
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.engines.reflectometry.smearing import model_curve
-from skyloop.errors import ConfigError, Outcome
+from skyloop.errors import ConfigError, DataError, Outcome
 
 FWHM = 2.354820045
 POLYMER = """
@@ -190,6 +191,30 @@ def test_a_dense_curve_is_found_although_the_first_look_is_thinner(thickness: fl
     value = model_curve(q, 0 * q, slabs)[0].numpy()
     fit = fit_curve(load(text), Frame.measured(q.numpy(), value, 0.05 * value), search=quick_search(2))
     assert abs(of(fit, "a.thickness") - thickness) < 1e-3 * thickness
+
+
+@pytest.mark.parametrize(("thickness", "seed"), [(812.0, 9), (947.0, 8)])
+def test_a_film_is_found_among_many_points_below_the_edge(thickness: float, seed: int) -> None:
+    q = np.r_[np.linspace(0.004, 0.010, 8000), np.linspace(0.0105, 0.2, 90)]
+    slabs = stack([thickness], [0.0, 5.0, 2.07], roughness=[5.0, 4.0])
+    at = torch.from_numpy(q)
+    expected = 1e6 * model_curve(at, 0.01 * at, slabs)[0].numpy()
+    frame = Frame.counted(q, np.random.default_rng(seed).poisson(expected), 1e6, q_sigma=0.01 * q)
+    text = """
+sample:
+  layers: [{name: film, thickness: [100, 1500], roughness: [2, 15], sld: [1, 6.5]}]
+  backing: {name: Si, sld: 2.07, roughness: 4}
+systematic: 0.01
+"""
+    fit = fit_curve(load(text), frame, search=quick_search(3), key=1)
+    assert of(fit, "film.thickness") == pytest.approx(thickness, abs=2.0)
+
+
+def test_data_without_a_finite_likelihood_are_refused() -> None:
+    data = gather(counted(1e4, 0), systematic=0.0, tolerance=0.0)
+    absurd = replace(data, value=np.where(np.arange(len(data)) == 3, np.nan, data.value))
+    with pytest.raises(DataError, match="no finite likelihood"):
+        fit_data(load(FILM), absurd, search=Search(starts=4))
 
 
 def test_a_parameter_at_its_bound_is_named() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -57,6 +58,53 @@ def test_a_frame_does_not_share_the_callers_array() -> None:
 def test_a_point_that_is_none_is_refused(columns: tuple[list[float], ...], told: str) -> None:
     with pytest.raises(DataError, match=told):
         Frame(*(np.array(c) for c in columns))
+
+
+LARGEST = float(np.finfo(float).max)
+LARGEST_OF_ALL = {
+    "q": 10.0,
+    "q_sigma": 10.0,
+    "counts": 1e18,
+    "exposure": 1e18,
+    "reflectivity": 1e12,
+    "reflectivity_sigma": 1e12,
+}
+
+
+def with_one(name: str, value: float) -> Frame:
+    counted = name in ("counts", "exposure")
+    given = {"q": 0.1, "q_sigma": 0.001, "counts": NAN, "exposure": NAN}
+    given |= {"reflectivity": 1e-3, "reflectivity_sigma": 1e-4}
+    if counted:
+        given |= {"counts": 5.0, "exposure": 1e4, "reflectivity": NAN, "reflectivity_sigma": NAN}
+    columns = {key: np.full(3, number) for key, number in given.items()}
+    columns[name][1] = value
+    return Frame(**columns)
+
+
+@pytest.mark.parametrize("value", [LARGEST, 1e200, 9.97e36, 1e20])
+@pytest.mark.parametrize("name", list(LARGEST_OF_ALL))
+def test_what_no_instrument_gives_is_refused_with_its_name_its_value_and_a_mend(
+    name: str, value: float
+) -> None:
+    with pytest.raises(DataError) as refused:
+        with_one(name, value)
+    told = str(refused.value)
+    assert told.startswith(f"{name}[1] = {value:g} must be from ")
+    assert "(1 of 3 points); mend: a fill value, or another unit? leave" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("reflectivity", -1e20), ("reflectivity_sigma", 1e-160), ("exposure", 1e-300)]
+)
+def test_what_is_far_too_small_is_refused(name: str, value: float) -> None:
+    with pytest.raises(DataError, match=re.escape(f"{name}[1] = {value:g} must be from ")):
+        with_one(name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), LARGEST_OF_ALL.items())
+def test_what_an_instrument_may_give_is_taken(name: str, value: float) -> None:
+    assert getattr(with_one(name, value), name)[1] == value
 
 
 def test_columns_of_different_lengths_are_refused() -> None:

@@ -77,17 +77,55 @@ def test_neighbours_within_the_tolerance_are_one_point_at_their_own_q():
     np.testing.assert_allclose(data.group_q, [(0.05 * 1e4 + 0.0501 * 3e4) / 4e4, 0.06])
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 7])
-def test_thinned_data_are_every_so_many_groups(step):
+def part_of(q, whole, bins):
+    return np.minimum((q - whole.min()) / np.ptp(whole) * bins, bins - 1).astype(int)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 7, 1000])
+def test_thinned_data_are_the_first_group_of_each_part_of_the_range(bins):
     rng = np.random.default_rng(8)
     q = np.sort(rng.uniform(0.01, 0.012, 40))
     data = gather(Frame.counted(q, rng.poisson(9.0, 40), 1e4), systematic=0.01, tolerance=1e-4)
-    assert step < len(data) < len(data.q)
-    thin, curve = data.thinned(step), rng.uniform(1e-4, 1e-2, len(data.q))
+    assert len(data) < len(data.q)
+    first = np.unique(part_of(data.group_q, data.group_q, bins), return_index=True)[1]
+    thin, curve = data.thinned(bins), rng.uniform(1e-4, 1e-2, len(data.q))
     seen = curve[np.isin(data.q, thin.q)]
-    np.testing.assert_array_equal(thin.expected(seen), data.expected(curve)[::step])
-    np.testing.assert_array_equal(thin.residuals(seen), data.residuals(curve)[::step])
-    np.testing.assert_array_equal(thin.group_q, data.group_q[::step])
+    np.testing.assert_array_equal(thin.expected(seen), data.expected(curve)[first])
+    np.testing.assert_array_equal(thin.residuals(seen), data.residuals(curve)[first])
+    np.testing.assert_array_equal(thin.group_q, data.group_q[first])
+
+
+def test_thinned_data_keep_all_points_where_they_are_sparse():
+    dense, sparse = np.linspace(0.004, 0.01, 8000), np.linspace(0.0105, 0.2, 90)
+    frame = Frame.counted(np.r_[dense, sparse], 9.0, 1e4)
+    thin = gather(frame, systematic=0.01, tolerance=0.0).thinned(380)
+    np.testing.assert_array_equal(thin.q[thin.q > 0.0105 - 1e-9], sparse)
+    assert len(thin) < 2 * len(sparse)
+
+
+def test_thinned_data_keep_both_kinds_of_points():
+    q = np.linspace(0.01, 0.2, 50)
+    frame = join([Frame.counted(q, 9.0, 1e4), Frame.measured(q, 1e-3, 1e-4)])
+    thin = gather(frame, systematic=0.01, tolerance=0.0).thinned(10)
+    counted = np.isnan(thin.known_variance)
+    np.testing.assert_array_equal(thin.q[counted], thin.q[~counted])
+    assert len(thin) == 20
+
+
+@pytest.mark.parametrize("q", [0.1, 5e-324])
+def test_points_at_one_place_are_thinned_to_one(q):
+    frame = Frame.counted(np.full(30, q), np.arange(30.0), 1e4, q_sigma=np.linspace(0.0, 0.01, 30))
+    assert len(gather(frame, systematic=0.01, tolerance=0.0).thinned(200)) == 1
+
+
+def test_thinned_data_do_not_depend_on_the_order_of_the_points():
+    rng = np.random.default_rng(4)
+    q, order = np.repeat(rng.uniform(0.01, 0.2, 60), 2), rng.permutation(120)
+    counts = rng.poisson(50, 120).astype(float)
+    frames = Frame.counted(q, counts, 1e4), Frame.counted(q[order], counts[order], 1e4)
+    first, second = (gather(f, systematic=0.01, tolerance=1e-4).thinned(20) for f in frames)
+    for name in ("q", "share", "starts", "value", "exposure"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
 def test_any_order_of_points_gives_the_same_bits():

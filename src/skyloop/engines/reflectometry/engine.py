@@ -20,7 +20,7 @@ from skyloop.engines.reflectometry.rival import with_further_layer
 from skyloop.engines.reflectometry.state import Settled, State
 from skyloop.engines.reflectometry.tell import tell
 from skyloop.engines.reflectometry.verdict import Verdict, agree, carried, settled
-from skyloop.errors import ConfigError, Outcome
+from skyloop.errors import ConfigError, DataError, Outcome
 from skyloop.numerics.smc import Ensemble, merged
 from skyloop.quantities import Sizes, blank
 
@@ -46,7 +46,7 @@ class Engine:
         ConfigError: nothing is free in the configuration.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     result_type: ClassVar[type] = Result
 
     def __init__(self, config: Config) -> None:
@@ -81,9 +81,16 @@ class Engine:
         given = [frame for frame in frames if len(frame)]
         if not given:
             return state, self._nothing(state.points, "the frame holds no points")
+        n_frames = state.n_frames + len(frames)
         points = join(given if state.points is None else [state.points, *given])
+        try:
+            return self._folded(state, points, n_frames=n_frames)
+        except DataError as error:  # without these frames, so that the rest of the run goes on
+            return replace(state, n_frames=n_frames), self._nothing(state.points, str(error))
+
+    def _folded(self, state: State, points: Frame, *, n_frames: int) -> tuple[State, Result]:
         data = self._data(points)
-        grown = self._grown(state, points, data, n_frames=state.n_frames + len(frames))
+        grown = self._grown(state, points, data, n_frames=n_frames)
         found = assess(self._curves, _known(grown), data)
         verdict = carried(found, grown.z)
         if self._must_check(grown, found, len(points)):
@@ -94,8 +101,13 @@ class Engine:
         """Two independent inferences on all points, settled as one."""
         if state.points is None:
             return self._nothing(None, "the run holds no points")
-        points, data = state.points, self._data(state.points)
-        final = state.final
+        try:
+            return self._concluded(state, state.points)
+        except DataError as error:
+            return self._nothing(state.points, str(error))
+
+    def _concluded(self, state: State, points: Frame) -> Result:
+        data, final = self._data(points), state.final
         if final is None:
             first = self._inferred(data, _generator(state.key, len(points), _FINAL))
             final = self._settled(first, data, _generator(state.key, len(points), _FINAL_CHECK))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from skyloop.engines.reflectometry.frame import Frame
 from skyloop.engines.reflectometry.likelihood import Data, gather
 from skyloop.engines.reflectometry.model import Parameters
 from skyloop.engines.reflectometry.smearing import model_curve, model_curve_and_slopes
-from skyloop.errors import ConfigError, Outcome
+from skyloop.errors import ConfigError, DataError, Outcome
 from skyloop.numerics.least_squares import Minimum, Quadratic, covariance, least_squares
 from skyloop.quantities import FloatArray
 
@@ -98,6 +99,7 @@ def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: i
 
     Raises:
         ConfigError: nothing is free.
+        DataError: no parameters have a finite likelihood.
     """
     data = gather(frame, systematic=config.systematic, tolerance=0.0)
     return fit_data(config, data, search=search, key=key)
@@ -108,6 +110,7 @@ def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int 
 
     Raises:
         ConfigError: nothing is free.
+        DataError: no parameters have a finite likelihood.
     """
     parameters = Parameters.of(config)
     if not len(parameters):
@@ -119,9 +122,9 @@ def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int 
 
 def _coarse(parameters: Parameters, data: Data) -> Data:
     """Data for a first look: with a coarse systematic error, and no more points than its fringes need."""
-    enough = max(_PER_FRINGE_SEEN * _fringes(parameters, data, 1.0), _FEWEST_SEEN)
+    enough = max(math.ceil(_PER_FRINGE_SEEN * _fringes(parameters, data, 1.0)), _FEWEST_SEEN)
     coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
-    return coarse.thinned(max(1, int(len(data) / enough)))
+    return coarse if len(data) < 2 * enough else coarse.thinned(enough)
 
 
 def _fringes(parameters: Parameters, data: Data, u: float) -> float:
@@ -210,6 +213,8 @@ def _distinct(ends: Minimum) -> list[int]:
     for i in torch.argsort(ends.cost, stable=True).tolist():
         if torch.isfinite(ends.cost[i]) and not any(_same(ends, i, j) for j in kept):
             kept.append(i)
+    if not kept:
+        raise DataError("the data have no finite likelihood; mend: look for absurd numbers among them")
     return kept
 
 

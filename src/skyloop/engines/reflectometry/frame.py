@@ -14,13 +14,23 @@ from skyloop.quantities import FloatArray, Quantity
 
 __all__ = ["Frame", "join"]
 
+_LIMITS = {
+    "q": (0.0, 10.0),
+    "q_sigma": (0.0, 10.0),
+    "counts": (0.0, 1e18),
+    "exposure": (1e-30, 1e18),
+    "reflectivity": (-1e12, 1e12),  # also that of a curve which nobody has normalised
+    "reflectivity_sigma": (1e-30, 1e12),
+}
+"""What an instrument can give. One number far beyond it, as fill values are, takes the fit of all others."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """Points of one reflectivity curve; each is counted (Poisson) or measured (Gaussian).
 
     The pair that does not apply to a point is NaN. A reflectivity may be negative, as it is after
-    subtraction of a background; a wavevector transfer may not.
+    subtraction of a background; a wavevector transfer may not. What no instrument gives is refused.
 
     >>> frame = Frame.counted(0.05, counts=90, exposure=1e5)
     >>> len(frame), bool(frame.is_counted[0])
@@ -104,6 +114,9 @@ def _check(frame: Frame) -> None:
     measured = (frame.reflectivity, frame.reflectivity_sigma)
     _demand_pair(~counted, *measured, ("reflectivity", "reflectivity_sigma"))
     _demand(~(frame.counts < 0), frame.counts, "counts", "be >= 0")
+    for name, (low, high) in _LIMITS.items():
+        column = columns[name]
+        _demand(~((column < low) | (column > high)), column, name, f"be from {low:g} to {high:g}", _FILL)
 
 
 def _demand_pair(
@@ -116,11 +129,14 @@ def _demand_pair(
     _demand(positive | ~applies, scale, names[1], "be positive and finite")
 
 
-def _demand(good: NDArray[np.bool_], column: FloatArray, name: str, what: str) -> None:
+_CORRECT = "mend: correct or leave out these points"
+_FILL = "mend: a fill value, or another unit? leave these points out, or correct them"
+
+
+def _demand(good: NDArray[np.bool_], column: FloatArray, name: str, what: str, mend: str = _CORRECT) -> None:
     if good.all():
         return
     at = int(np.argmin(good))
     raise DataError(
-        f"{name}[{at}] = {column[at]:g} must {what} ({int((~good).sum())} of {len(good)} points); "
-        "mend: correct or leave out these points"
+        f"{name}[{at}] = {column[at]:g} must {what} ({int((~good).sum())} of {len(good)} points); {mend}"
     )

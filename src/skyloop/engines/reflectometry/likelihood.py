@@ -61,10 +61,16 @@ class Data:
         """Expected value of each group at a reflectivity of one [m]."""
         return np.add.reduceat(self.share, self.starts)
 
-    def thinned(self, step: int) -> Data:
-        """One group of `step`, from the first on."""
+    def thinned(self, bins: int) -> Data:
+        """The first group of each kind (measured, counted) in each of `bins` equal parts of the range of q.
+
+        Where points are sparse all of them stay, however many there are elsewhere.
+        """
         sizes = np.diff(np.r_[self.starts, len(self.q)])
-        groups = np.arange(len(self)) % step == 0
+        q, counted = self.group_q, np.isnan(self.known_variance)
+        edges = np.linspace(q.min(), q.max(), bins + 1)[1:-1]
+        part = np.digitize(q, edges) + bins * counted
+        groups = np.isin(np.arange(len(self)), np.unique(part, return_index=True)[1])
         columns = np.repeat(groups, sizes)
         return Data(
             q=self.q[columns],
