@@ -11,7 +11,7 @@ from skyloop.callbacks._newest import Newest
 from skyloop.callbacks._options import Health, Options
 from skyloop.callbacks._outlet import Outlet
 from skyloop.callbacks._pipeline import Pipeline
-from skyloop.callbacks._screen import with_results
+from skyloop.callbacks._screen import shows_something
 from skyloop.callbacks._sinks import Sinks
 from skyloop.callbacks._technique import Technique
 from skyloop.documents.inbox import Inbox
@@ -95,9 +95,11 @@ class Analyzer:
         """Give a table or a plot all documents but the events of superseded frames, on a thread of its own.
 
         A superseded frame has no result of its own: a later row holds it, and the numbers of the rows between
-        are missing. A frame that could not be analysed is shown with its outcome.
+        are missing. A frame that could not be analysed is shown with its outcome. A `Sink` may be shared,
+        as in `subscribe`.
         """
-        return self.subscribe(with_results(screen, f"{self.technique.name}_outcome"))
+        outcome_key = f"{self.technique.name}_outcome"
+        return self._sinks.add(screen, lambda document: shows_something(document, outcome_key))
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything that came in is analysed and in the sinks; false when it takes longer.

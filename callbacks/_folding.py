@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from skyloop.callbacks._course import Course, Waiting
+from skyloop.callbacks._open_run import OpenRun, Waiting
 from skyloop.callbacks._outlet import NoResultError, Outlet
 from skyloop.errors import Outcome
 from skyloop.runtime.guarded import Broken, guarded
@@ -33,53 +33,55 @@ class Folding:
         self._outlet = outlet
         self._max_failures = max_failures
 
-    def fold(self, course: Course, waiting: list[Waiting]) -> None:
+    def fold(self, open_run: OpenRun, waiting: list[Waiting]) -> None:
         """Analyse frames in one step, and publish a result for each of them."""
-        if course.tripped:
-            self._outlet.give_up(course, waiting, Outcome.FAILED, course.tripped)
+        if open_run.tripped:
+            self._outlet.give_up(open_run, waiting, Outcome.FAILED, open_run.tripped)
             return
         began = time.monotonic()
-        replaced = course.place(waiting)
+        replaced = open_run.place(waiting)
         if replaced:
-            self._runner.forget(course.raw_uid)
-        result = self._result_of(self._runner.step, course)
+            self._runner.forget(open_run.raw_uid)
+        result = self._result_of(self._runner.step, open_run)
         if not isinstance(result, Broken):
-            course.failures = 0
-            self._outlet.emit_batch(course, waiting, result, began)
+            open_run.failures = 0
+            self._outlet.emit_batch(open_run, waiting, result, began)
             return
         for item in waiting:
-            course.remove(item.spot)
+            open_run.remove(item.spot)
         if replaced or isinstance(result.error, NoResultError):
-            self._runner.forget(course.raw_uid)  # it may have folded some of what was taken out
-        self._after_failure(course, waiting, result, began)
+            self._runner.forget(open_run.raw_uid)  # it may have folded some of what was taken out
+        self._after_failure(open_run, waiting, result, began)
 
-    def _result_of(self, call: Callable[[str, Batches], Any], course: Course) -> Any:
+    def _result_of(self, call: Callable[[str, Batches], Any], open_run: OpenRun) -> Any:
         """What the runner gives, or `Broken`; also where it is nothing that a document can hold."""
-        result = guarded(call, course.raw_uid, course.frame_batches())
+        result = guarded(call, open_run.raw_uid, open_run.frame_batches())
         checked = None if isinstance(result, Broken) else guarded(self._outlet.check, result)
         return checked if isinstance(checked, Broken) else result
 
-    def _after_failure(self, course: Course, waiting: list[Waiting], broken: Broken, began: float) -> None:
+    def _after_failure(self, open_run: OpenRun, waiting: list[Waiting], broken: Broken, began: float) -> None:
         if len(waiting) > 1:  # one bad frame must not take its neighbours with it
             for item in waiting:
-                self.fold(course, [item])
+                self.fold(open_run, [item])
             return
-        course.failures += 1
+        open_run.failures += 1
         outcome = Outcome.TIMEOUT if isinstance(broken.error, DeadlineError) else Outcome.FAILED
         _log.warning("analysis of point %s %d: %s", *waiting[0].spot, broken.reason)
-        self._outlet.give_up(course, waiting, outcome, broken.reason, began=began)
-        if course.failures >= self._max_failures:
-            course.tripped = f"the analysis is off after {course.failures} failures in a row: {broken.reason}"
+        self._outlet.give_up(open_run, waiting, outcome, broken.reason, began=began)
+        if open_run.failures >= self._max_failures:
+            open_run.tripped = (
+                f"the analysis is off after {open_run.failures} failures in a row: {broken.reason}"
+            )
 
-    def final(self, course: Course) -> Any:
+    def final(self, open_run: OpenRun) -> Any:
         """The final word on a run, or what there is instead."""
-        if course.tripped:
-            return self._outlet.nothing(Outcome.FAILED, course.tripped)
-        if not course.batches:
-            outcome = Outcome.FAILED if course.broke else Outcome.REJECTED
-            reason = f"no frame of this run could be analysed; the last one: {course.last_reason}"
+        if open_run.tripped:
+            return self._outlet.nothing(Outcome.FAILED, open_run.tripped)
+        if not open_run.batches:
+            outcome = Outcome.FAILED if open_run.broke else Outcome.REJECTED
+            reason = f"no frame of this run could be analysed; the last one: {open_run.last_reason}"
             return self._outlet.nothing(outcome, reason)
-        result = self._result_of(self._runner.finish, course)
+        result = self._result_of(self._runner.finish, open_run)
         if isinstance(result, Broken):
             outcome = Outcome.TIMEOUT if isinstance(result.error, DeadlineError) else Outcome.FAILED
             return self._outlet.nothing(outcome, result.reason)

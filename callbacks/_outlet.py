@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from skyloop.callbacks._course import Course, Waiting
 from skyloop.callbacks._newest import Newest
+from skyloop.callbacks._open_run import OpenRun, Waiting
 from skyloop.callbacks._options import Counts
 from skyloop.documents.inbox import Analysis, Inbox
 from skyloop.documents.run import NamedDocument, ResultSchema, Source
@@ -69,7 +69,7 @@ class Outlet:
 
     def give_up(
         self,
-        course: Course,
+        open_run: OpenRun,
         waiting: list[Waiting],
         outcome: Outcome,
         reason: str,
@@ -80,9 +80,9 @@ class Outlet:
         now = time.monotonic()
         began = now if began is None else began
         for item in waiting:
-            self._emit(course, item, self.nothing(outcome, reason), began, now - began)
+            self._emit(open_run, item, self.nothing(outcome, reason), began, now - began)
 
-    def emit_batch(self, course: Course, waiting: list[Waiting], result: Any, began: float) -> None:
+    def emit_batch(self, open_run: OpenRun, waiting: list[Waiting], result: Any, began: float) -> None:
         """Publish the result of frames that were folded in one step: the last one carries it."""
         seconds = time.monotonic() - began
         *earlier, last = waiting
@@ -90,48 +90,48 @@ class Outlet:
         together = f"folded together with {last.spot[0]} {last.spot[1]}"
         for item in earlier:
             reason = together if newest[item.spot] is item else MEASURED_AGAIN
-            self._emit(course, item, self.nothing(Outcome.SUPERSEDED, reason), began, seconds)
-        self._emit(course, last, result, began, seconds)
+            self._emit(open_run, item, self.nothing(Outcome.SUPERSEDED, reason), began, seconds)
+        self._emit(open_run, last, result, began, seconds)
 
-    def _emit(self, course: Course, item: Waiting, result: Any, began: float, seconds: float) -> None:
+    def _emit(self, open_run: OpenRun, item: Waiting, result: Any, began: float, seconds: float) -> None:
         """Publish the result of one frame."""
-        self._open(course)
+        self._open(open_run)
         stream, number = item.spot
         queued = max(0.0, began - item.arrived)
-        document = course.run.event(result, Source(stream, number, queued, seconds))
-        self._count(course, result)
+        document = open_run.run.event(result, Source(stream, number, queued, seconds))
+        self._count(open_run, result)
         self._publish(document)
-        key = (course.raw_uid, stream, number)
+        key = (open_run.raw_uid, stream, number)
         self._newest.give(key, item.emitted, Analysis(result, document[1]["uid"], document[1]["seq_num"]))
 
-    def _count(self, course: Course, result: Any) -> None:
+    def _count(self, open_run: OpenRun, result: Any) -> None:
         self.counts.results += 1
         if result.outcome in (Outcome.REJECTED, Outcome.FAILED, Outcome.TIMEOUT):
             self.counts.failures += 1
-            course.not_analysed += 1
-            course.last_reason = result.reason
-            course.broke |= result.outcome != Outcome.REJECTED
+            open_run.not_analysed += 1
+            open_run.last_reason = result.reason
+            open_run.broke |= result.outcome != Outcome.REJECTED
 
-    def _open(self, course: Course) -> None:
+    def _open(self, open_run: OpenRun) -> None:
         # only now: a run without a frame of this technique leaves no empty analysis behind
-        if not course.opened:
-            course.opened = True
-            for document in (course.run.start(), *course.run.descriptors()):
+        if not open_run.opened:
+            open_run.opened = True
+            for document in (open_run.run.start(), *open_run.run.descriptors()):
                 self._publish(document)
 
-    def end(self, course: Course, result: Any, exit_status: str, reason: str) -> None:
+    def end(self, open_run: OpenRun, result: Any, exit_status: str, reason: str) -> None:
         """Publish the final word on a run."""
-        summary = course.run.summary(
+        summary = open_run.run.summary(
             result,
-            frames=course.frames_in,
-            not_analysed=course.not_analysed,
-            quarantined=course.quarantined,
+            frames=open_run.frames_in,
+            not_analysed=open_run.not_analysed,
+            quarantined=open_run.quarantined,
         )
         self._publish(summary)
-        self._publish(course.run.stop(exit_status, reason))
-        self._count(course, result)
+        self._publish(open_run.run.stop(exit_status, reason))
+        self._count(open_run, result)
 
-    def forget(self, course: Course) -> None:
+    def forget(self, open_run: OpenRun) -> None:
         """Cancel what plans still wait for, and drop what is known of the points of a run."""
-        self._inbox.close(course.raw_uid)
-        self._newest.forget(course.raw_uid)
+        self._inbox.close(open_run.raw_uid)
+        self._newest.forget(open_run.raw_uid)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from skyloop.callbacks._course import Course, Ending, Spot, Waiting
 from skyloop.callbacks._faults import Faults
 from skyloop.callbacks._folding import Folding
 from skyloop.callbacks._newest import Newest
+from skyloop.callbacks._open_run import Ending, OpenRun, Spot, Waiting
 from skyloop.callbacks._options import Options
 from skyloop.callbacks._outlet import MEASURED_AGAIN, Outlet
 from skyloop.callbacks._technique import Technique
@@ -65,7 +65,7 @@ class Pipeline:
         self.reader = Reader(
             options.root_map, options.allowed_roots, options.handlers, deadline=options.deadline
         )
-        self._courses: dict[str, Course] = {}
+        self._open_runs: dict[str, OpenRun] = {}
         self.counts = outlet.counts
         self.faults = Faults("fault of the analyzer")
         self._no_frames = Faults(f"technique '{technique.name}' breaks on events")
@@ -90,35 +90,35 @@ class Pipeline:
         """Count a document that was put aside, and say so once per reason."""
         if self.counts.put_aside(what):
             _log.warning("put aside document '%s' (uid '%s'): %s", what.name, what.uid, what.reason)
-        course = self._courses.get(what.run_uid)
-        if course is not None:
-            course.quarantined += 1
+        open_run = self._open_runs.get(what.run_uid)
+        if open_run is not None:
+            open_run.quarantined += 1
         else:  # of a run that did not begin for us: nothing else would free what was noted of it
             self._newest.forget(what.run_uid)
 
     def _route(self, run_uid: str, name: str, doc: dict[str, Any], arrived: float) -> None:
         if name == "start":
-            if run_uid in self._courses:  # it stopped, and waits for its data; now it begins once more
-                self._stop(self._courses[run_uid])
-            self._courses[run_uid] = self._course(doc)
-        course = self._courses.get(run_uid)
-        if course is None:
+            if run_uid in self._open_runs:  # it stopped, and waits for its data; now it begins once more
+                self._stop(self._open_runs[run_uid])
+            self._open_runs[run_uid] = self._opened(doc)
+        open_run = self._open_runs.get(run_uid)
+        if open_run is None:
             self._newest.forget(run_uid)
             self.faults.run_ended(run_uid)
             return
-        for point in course.points.feed(name, doc):
-            self._take(course, point, arrived)
+        for point in open_run.points.feed(name, doc):
+            self._take(open_run, point, arrived)
         if name == "stop":
             patience = 0.0 if self._options.executor == "inline" else _FILES_SECONDS
             deadline = time.monotonic() + patience
-            course.ending = Ending(doc.get("exit_status", "success"), doc.get("reason", ""), deadline)
+            open_run.ending = Ending(doc.get("exit_status", "success"), doc.get("reason", ""), deadline)
 
-    def _course(self, start: dict[str, Any]) -> Course:
+    def _opened(self, start: dict[str, Any]) -> OpenRun:
         run = AnalysisRun(start, self._identity, self._outlet.schema)
         wanted = self._technique.wanted
         chosen = partial(self._wanted, start["uid"], wanted) if wanted else None
         points = Points(self.reader, wanted=chosen)
-        return Course(start, run, points)
+        return OpenRun(start, run, points)
 
     def _wanted(self, run_uid: str, choose: Wanted, descriptor: Mapping[str, Any]) -> set[str]:
         """What the technique chooses; all there is where it breaks, so that no frame is lost."""
@@ -126,94 +126,94 @@ class Pipeline:
         self.faults.note(chosen, run_uid)
         return set(descriptor["data_keys"]) if isinstance(chosen, Broken) else chosen
 
-    def _take(self, course: Course, point: Point, arrived: float) -> None:
+    def _take(self, open_run: OpenRun, point: Point, arrived: float) -> None:
         frame = guarded(self._technique.frame_of, point)
         if frame is None:
             return
-        course.frames_in += 1
+        open_run.frames_in += 1
         spot = (point.stream, point.seq_num)
         if isinstance(frame, Broken):
             outcome, reason = Outcome.REJECTED, str(frame.error)
             if not isinstance(frame.error, DataError):
                 outcome, reason = Outcome.FAILED, frame.reason
-                self._no_frames.note(frame, course.raw_uid)
-            self._leave_out(course, spot)
-            self._outlet.give_up(course, [Waiting(spot, point.time, None, arrived)], outcome, reason)
+                self._no_frames.note(frame, open_run.raw_uid)
+            self._leave_out(open_run, spot)
+            self._outlet.give_up(open_run, [Waiting(spot, point.time, None, arrived)], outcome, reason)
             return
-        course.waiting.append(Waiting(spot, point.time, frame, arrived))
+        open_run.waiting.append(Waiting(spot, point.time, frame, arrived))
 
-    def _leave_out(self, course: Course, spot: Spot) -> None:
+    def _leave_out(self, open_run: OpenRun, spot: Spot) -> None:
         """Drop what was measured at a spot before: the newest counts, also where it is no frame."""
-        older = [w for w in course.waiting if w.spot == spot]
-        course.waiting = [w for w in course.waiting if w.spot != spot]
-        self._outlet.give_up(course, older, Outcome.SUPERSEDED, MEASURED_AGAIN)
-        if spot in course.frames:
-            course.remove(spot)
-            self._runner.forget(course.raw_uid)
+        older = [w for w in open_run.waiting if w.spot == spot]
+        open_run.waiting = [w for w in open_run.waiting if w.spot != spot]
+        self._outlet.give_up(open_run, older, Outcome.SUPERSEDED, MEASURED_AGAIN)
+        if spot in open_run.frames:
+            open_run.remove(spot)
+            self._runner.forget(open_run.raw_uid)
 
     # ---------------------------------------------------------------- frames to results
 
     def advance(self) -> None:
         """Analyse what waits, in one step per run; look again for files; end the runs that stopped."""
-        for course in list(self._courses.values()):
-            self._guard(course.raw_uid, self._advance, course)
-            self._stop_in_time(course)
+        for open_run in list(self._open_runs.values()):
+            self._guard(open_run.raw_uid, self._advance, open_run)
+            self._stop_in_time(open_run)
 
-    def _advance(self, course: Course) -> None:
-        if course.points.waiting:
-            for point in course.points.retry():
-                self._take(course, point, time.monotonic())
-        for missing in course.points.refused():
-            self._miss(course, missing)
-        waiting, course.waiting = course.waiting, []
+    def _advance(self, open_run: OpenRun) -> None:
+        if open_run.points.waiting:
+            for point in open_run.points.retry():
+                self._take(open_run, point, time.monotonic())
+        for missing in open_run.points.refused():
+            self._miss(open_run, missing)
+        waiting, open_run.waiting = open_run.waiting, []
         if waiting:
-            self._folding.fold(course, waiting)
+            self._folding.fold(open_run, waiting)
 
     # ---------------------------------------------------------------- the end of a run
 
-    def _stop_in_time(self, course: Course) -> None:
+    def _stop_in_time(self, open_run: OpenRun) -> None:
         """End a run that has stopped, once its data are there or time is up."""
-        if course.ending and not (course.points.waiting and time.monotonic() < course.ending.deadline):
-            self._stop(course)
+        if open_run.ending and not (open_run.points.waiting and time.monotonic() < open_run.ending.deadline):
+            self._stop(open_run)
 
-    def _stop(self, course: Course, exit_status: str = "abort", reason: str = "") -> None:
+    def _stop(self, open_run: OpenRun, exit_status: str = "abort", reason: str = "") -> None:
         """End a run as its raw run ended, or, where that did not stop, as is given."""
-        if course.ending:
-            exit_status, reason = course.ending.exit_status, course.ending.reason
-        self._guard(course.raw_uid, self._settle, course)
-        if course.opened:
-            self._guard(course.raw_uid, self._conclude, course, exit_status, reason)
-        self._guard(course.raw_uid, self._runner.forget, course.raw_uid)
-        self._outlet.forget(course)
+        if open_run.ending:
+            exit_status, reason = open_run.ending.exit_status, open_run.ending.reason
+        self._guard(open_run.raw_uid, self._settle, open_run)
+        if open_run.opened:
+            self._guard(open_run.raw_uid, self._conclude, open_run, exit_status, reason)
+        self._guard(open_run.raw_uid, self._runner.forget, open_run.raw_uid)
+        self._outlet.forget(open_run)
         for faults in (self.faults, self._no_frames):
-            faults.run_ended(course.raw_uid)
-        del self._courses[course.raw_uid]
+            faults.run_ended(open_run.raw_uid)
+        del self._open_runs[open_run.raw_uid]
 
-    def _settle(self, course: Course) -> None:
-        self._advance(course)
-        while late := course.points.retry():  # what was too much for one call is there to be read
+    def _settle(self, open_run: OpenRun) -> None:
+        self._advance(open_run)
+        while late := open_run.points.retry():  # what was too much for one call is there to be read
             for point in late:
-                self._take(course, point, time.monotonic())
-            self._advance(course)
-        for missing in course.points.close():
-            self._miss(course, missing)
+                self._take(open_run, point, time.monotonic())
+            self._advance(open_run)
+        for missing in open_run.points.close():
+            self._miss(open_run, missing)
 
-    def _miss(self, course: Course, missing: Missing) -> None:
-        course.frames_in += 1
-        self._leave_out(course, (missing.stream, missing.seq_num))
+    def _miss(self, open_run: OpenRun, missing: Missing) -> None:
+        open_run.frames_in += 1
+        self._leave_out(open_run, (missing.stream, missing.seq_num))
         item = Waiting((missing.stream, missing.seq_num), math.nan, None, time.monotonic())
-        self._outlet.give_up(course, [item], Outcome.FAILED, missing.reason)
+        self._outlet.give_up(open_run, [item], Outcome.FAILED, missing.reason)
 
-    def _conclude(self, course: Course, exit_status: str, reason: str) -> None:
-        result = self._folding.final(course)
-        if course.tripped:
-            exit_status, reason = "fail", course.tripped
-        self._outlet.end(course, result, exit_status, reason)
+    def _conclude(self, open_run: OpenRun, exit_status: str, reason: str) -> None:
+        result = self._folding.final(open_run)
+        if open_run.tripped:
+            exit_status, reason = "fail", open_run.tripped
+        self._outlet.end(open_run, result, exit_status, reason)
 
     def close(self) -> None:
         """End the runs that are still open with what is known of them."""
-        for course in list(self._courses.values()):
-            self._stop(course, "abort", "the analysis was closed before the run stopped")
+        for open_run in list(self._open_runs.values()):
+            self._stop(open_run, "abort", "the analysis was closed before the run stopped")
         self.reader.close()
 
     def expire(self, now: float) -> None:
@@ -223,16 +223,16 @@ class Pipeline:
         for quarantined in expiry.quarantined:
             self.quarantine(quarantined)
         for uid in expiry.runs:
-            if uid in self._courses:
-                self._stop(self._courses[uid], "abort", f"no document and no stop for {limit:g} s")
+            if uid in self._open_runs:
+                self._stop(self._open_runs[uid], "abort", f"no document and no stop for {limit:g} s")
             self.faults.run_ended(uid)
 
     @property
     def unfinished(self) -> bool:
         """Whether a run waits for external data that is not written yet."""
-        return any(course.points.waiting for course in self._courses.values())
+        return any(open_run.points.waiting for open_run in self._open_runs.values())
 
     @property
     def late(self) -> int:
         """How many runs have stopped, and wait for their data."""
-        return sum(course.ending is not None for course in self._courses.values())
+        return sum(open_run.ending is not None for open_run in self._open_runs.values())

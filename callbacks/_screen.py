@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from skyloop.documents.run import NamedDocument
 from skyloop.errors import Outcome
-from skyloop.runtime.sinks import Callback
 
-__all__ = ["with_results"]
+__all__ = ["shows_something"]
 
 
-def with_results(screen: Callback, outcome_key: str) -> Callback:
-    """A callback that leaves out the events of superseded frames, which hold NaN, and passes all else on."""
-
-    def shown(name: str, doc: dict[str, Any]) -> None:
-        if name != "event" or doc["data"][outcome_key] != Outcome.SUPERSEDED:
-            screen(name, doc)
-
-    return shown
+def shows_something(document: NamedDocument, outcome_key: str) -> bool:
+    """Whether it is no event of a superseded frame, which holds NaN."""
+    name, doc = document
+    return name != "event" or doc["data"][outcome_key] != Outcome.SUPERSEDED

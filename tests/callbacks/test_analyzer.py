@@ -338,6 +338,14 @@ def test_a_limit_that_is_no_time_is_refused(name: str, value: Any) -> None:
         Options(**{name: value})
 
 
+def test_a_deadline_that_the_system_cannot_wait_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^deadline: found 1e\+07; mend: give at most 2e\+06 s"):
+        Options(deadline=1e7)
+    with analyzer("process", deadline=2e6) as analysis:
+        record = play(analysis, toy.raw_run([1.0]))
+    assert record.of("primary")[0].outcome is Outcome.OK
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3"])
 def test_a_number_of_failures_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^max_failures: found {value!r}; mend: a whole number above 0"):

@@ -72,7 +72,7 @@ class Analysis(Wire):
         technique = replace(toy.TECHNIQUE, frame_of=self.frame_of)
         self.analysis = Analyzer(technique, toy.Config(), Options(executor="inline", time_to_live=30.0))
         self.listener = Direct(self.the_final_word_is_right)
-        self.analysis._sinks._all.append(self.listener)  # type: ignore[arg-type]
+        self.analysis._sinks._all.append((self.listener, lambda _: True))  # type: ignore[arg-type]
         self.uids = itertools.count()
 
     def frame_of(self, point: Point) -> float | None:
@@ -138,7 +138,7 @@ class Analysis(Wire):
     @rule()
     def time_passes(self) -> None:
         self.analysis._pipeline.expire(1e12)
-        assert self.analysis._pipeline._courses == {}
+        assert self.analysis._pipeline._open_runs == {}
 
     # ------------------------------------------------------------------ what must hold
 

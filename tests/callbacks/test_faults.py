@@ -107,7 +107,7 @@ def test_a_fault_at_the_end_of_a_run_takes_neither_its_stop_nor_memory(
     with analyzer("inline") as analysis:
         heard = played(analysis, "a")
         assert len(analysis.health.faults) == 1
-        assert analysis._pipeline._courses == {}
+        assert analysis._pipeline._open_runs == {}
         assert analysis._pipeline._newest._times == {}
         assert analysis._runner._states == {}  # type: ignore[attr-defined]
     assert heard.run().final().mean == (EVENTS - 1) / 2
@@ -121,8 +121,8 @@ def test_a_fault_with_one_run_keeps_no_other_from_being_analysed(monkeypatch: py
         first, second = toy.raw_run([1.0], "a"), toy.raw_run([3.0], "b")
         for item in (*first[:2], *second[:2]):
             analysis(*item)
-        monkeypatch.setattr(analysis._pipeline._courses["a"].points, "retry", lambda: breaks(0))
-        monkeypatch.setattr(analysis._pipeline._courses["a"].points, "refused", lambda: breaks(0))
+        monkeypatch.setattr(analysis._pipeline._open_runs["a"].points, "retry", lambda: breaks(0))
+        monkeypatch.setattr(analysis._pipeline._open_runs["a"].points, "refused", lambda: breaks(0))
         analysis(*second[2])
         assert analysis.flush(30)
         assert heard.names().count("event") == 1

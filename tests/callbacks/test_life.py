@@ -148,7 +148,7 @@ def test_a_closed_analysis_takes_nothing_in(caplog: pytest.LogCaptureFixture) ->
         for item in toy.raw_run([1.0]):
             analysis(*item)
         assert sum(analysis.health.quarantined.values()) == 4
-        assert analysis._pipeline._courses == {}
+        assert analysis._pipeline._open_runs == {}
         assert analysis._pipeline._newest._streams == {}
     assert shared.close()
     assert heard.docs == []

@@ -226,6 +226,7 @@ def test_an_exposure_that_went_wrong_is_rejected_and_the_curve_goes_on(fault: Fa
     [
         {"counts": math.nan}, {"counts": math.inf}, {"counts": -3.0}, {"exposure": 0.0}, {"exposure": -1.0},
         {"q": 0.0}, {"q": -0.1}, {"q": math.nan}, {"q": math.inf}, {"q_sigma": -1e-3}, {"q_sigma": math.inf},
+        {"counts": 9.97e36}, {"exposure": 1e20}, {"q": 1e200},
     ],
 )  # fmt: skip
 def test_each_bad_value_is_rejected_with_its_name_and_costs_only_its_point(spoilt: dict[str, float]) -> None:

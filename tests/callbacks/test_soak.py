@@ -56,7 +56,7 @@ def test_twenty_thousand_events_in_fifty_runs_leave_nothing_behind() -> None:
                 early = ours(), containers(parts)
         assert early is not None
         late = ours(), containers(parts)
-        assert pipeline._courses == {}
+        assert pipeline._open_runs == {}
         assert len(analysis.inbox._futures) <= KEPT
     # 10 000 results, 10 000 documents that will not come, and the last 1000 that were put aside
     bounded = {"Analysis", "_Gone", "Gate._gone", "Quarantined"}

@@ -39,7 +39,7 @@ def test_a_run_from_which_nothing_is_heard_any_more_is_closed_and_freed(
         assert run.final().mean == 1.0
         assert cancelled.wait(60)  # a plan that still waits falls back at once
         assert never.cancelled()
-    assert analysis._pipeline._courses == {}
+    assert analysis._pipeline._open_runs == {}
 
 
 def test_inline_closes_a_silent_run_when_later_documents_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The course of one raw run through its analysis: its frames, their batches and what was published."""
+"""A raw run on its way through its analysis: its frames, their batches and what was published."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from skyloop.documents.frames import Points
 from skyloop.documents.run import AnalysisRun
 
-__all__ = ["Course", "Ending", "Spot", "Waiting"]
+__all__ = ["Ending", "OpenRun", "Spot", "Waiting"]
 
 Spot = tuple[str, int]
 """Name of the raw stream and number of the event in it."""
@@ -42,7 +42,7 @@ class Ending:
 
 
 @dataclass
-class Course:
+class OpenRun:
     """Everything the analyzer remembers of one raw run until it stops."""
 
     raw_start: Mapping[str, Any]
