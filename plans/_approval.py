@@ -72,7 +72,7 @@ def gate_named(name: str) -> "ApprovalGate":
         known = ", ".join(sorted(_named)) or "none"
         raise ConfigError(
             f"no approval gate is named '{name}' (known: {known}); "
-            f"mend: make it in the same process, ApprovalGate('{name}')"
+            f"mend: make it in the same process, and keep it: gate = ApprovalGate('{name}')"
         )
     return gate
 

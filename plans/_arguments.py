@@ -97,6 +97,11 @@ def gate_of(approval: Any, mode: str) -> ApprovalGate | None:
     """
     if mode != "confirm":
         return None
+    if approval is None or approval == "":
+        raise ConfigError(
+            "confirm mode has no approval gate; mend: make one, gate = ApprovalGate(), pass approval=gate, "
+            "and let somebody answer, as with answer_from_terminal"
+        )
     gate = gate_named(approval) if isinstance(approval, str) else approval
     if not isinstance(gate, ApprovalGate):
         raise ConfigError(f"approval: {_told(approval)} is no approval gate; mend: give one, or its name")

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Mode = Literal["shadow", "advise", "confirm", "auto"]
-"""`shadow` records, `advise` shows, `confirm` asks a person, `auto` acts."""
+"""`shadow` records, `advise` logs it too, `confirm` asks a person, `auto` acts."""
 
 
 class Reason(StrEnum):

@@ -1,5 +1,6 @@
 """The loop of every adaptive plan: measure, wait, decide, record, act."""
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from skyloop.plans._watch import STREAM, Watch, patience
 from skyloop.plans._words import names_of, point, question, said, wanted
 
 __all__ = ["steer"]
+
+_log = logging.getLogger(__name__)
 
 
 def steer(
@@ -109,6 +112,7 @@ class _Loop:
         self._refused = ""
         self._verdict_of_next = ACCEPTED
         self._refusals: dict[Action | str, str] = {}
+        self._advised: set[Action | str] = set()
         self._t_data = NAN
         self._next = Action(NAN, NAN)
         # one for the whole run: at a pause the RunEngine stops each device that was ever set
@@ -173,6 +177,8 @@ class _Loop:
         steering, about = self._steering, asked.about
         if about is None or not verdict.accepted:
             return None
+        if steering.course.mode == "advise":
+            self._advise(about, question(asked, self._results, self._names))
         if steering.gate is None or steering.course.mode != "confirm":
             return None
         if about in self._refusals:
@@ -183,6 +189,11 @@ class _Loop:
         if answer.verb == "reject":
             self._refusals[about] = answer.operator
         return answer
+
+    def _advise(self, about: Action | str, words: str) -> None:
+        if about not in self._advised:
+            _log.warning("advice: %s", words)  # at this level, because it is what a person chose to see
+        self._advised.add(about)
 
     @property
     def _situation(self) -> Situation:

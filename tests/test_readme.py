@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from skyloop.engines.reflectometry.config import load
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = re.search(r"```yaml\n(.*?)```", README, re.S)
 SESSION, STEERED = re.findall(r"```python\n(.*?)```", README, re.S)
 
@@ -25,12 +27,11 @@ def test_the_model_of_the_readme_can_be_used() -> None:
 def test_the_session_of_the_readme_gives_a_table_and_its_plan_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from skyloop.cli._beamline import beamline
-
     assert MODEL
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     monkeypatch.chdir(tmp_path)
     Path("sample.yaml").write_text(MODEL[1] + "particles: 200\n", encoding="utf-8")
-    devices = beamline(3)
+    devices = import_module("beamline").simulated()
     devices.detector.count_time.put(100.0)
     typed: dict[str, Any] = {"detector": devices.detector, "q": devices.q}
     assert len([line for line in SESSION.splitlines() if line]) <= 12
@@ -49,7 +50,12 @@ def test_the_session_of_the_readme_gives_a_table_and_its_plan_a_result(
         told = typed["result"].plan_result
         assert told["reason"] == "target_reached"
         assert abs(told["target"] - 271.3) < 5 * told["target_sigma"]
-        assert "target_reached" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert "target_reached" in shown
+        rows = [line for line in shown.splitlines() if line.rstrip().endswith((" True |", " False |"))]
+        assert " ok | " in rows[-1]
+        assert rows[-1].endswith(" True |")
+        assert " True |" not in rows[0]
     finally:
         analysis.close()
         RE.loop.call_soon_threadsafe(RE.loop.stop)

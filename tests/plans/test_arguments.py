@@ -83,7 +83,15 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (stop_when_known, {"count_time": -1.0}, "count_time"),
     (stop_when_known, {"timeout": math.inf}, "timeout"),
     (stop_when_known, {"mode": "wild"}, "mode: found 'wild'; mend: one of shadow, advise, confirm, auto"),
-    (stop_when_known, {"mode": "confirm"}, "no approval gate is named ''"),
+    *(
+        (
+            stop_when_known,
+            {"mode": "confirm", "approval": none},
+            "^confirm mode has no approval gate; mend: make",
+        )
+        for none in ("", None)
+    ),
+    (stop_when_known, {"mode": "confirm", "approval": "desk"}, r"make it .*: gate = ApprovalGate\('desk'\)"),
     (stop_when_known, {"mode": "confirm", "approval": 3}, "approval"),
     (stop_when_known, {"analysis": "nobody"}, "no analysis is named 'nobody'"),
     (stop_when_known, {"analysis": 3}, "analysis: 3"),

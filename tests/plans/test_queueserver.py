@@ -296,7 +296,7 @@ def test_arguments_of_a_wrong_type_are_refused_at_submission(queue: Queue, given
         ((["detector"], "detector", [0.02]), {}, "cannot be moved"),
         ((["detector"], "q", [0.02]), {"analysis": "nobody"}, "no analysis is named 'nobody' (known: film)"),
         ((["detector"], "q", [0.02]), {"target_sigma": 2.0}, "target_sigma: found 2, but the analysis takes"),
-        ((["detector"], "q", [0.02]), {"mode": "confirm"}, "no approval gate is named ''"),
+        ((["detector"], "q", [0.02]), {"mode": "confirm"}, "confirm mode has no approval gate"),
         ((["detector"], "q", [5.0]), {}, "device_limits: position 5 is outside the limits"),
         ((["detector"], "q", []), {}, "positions"),
     ],

@@ -60,6 +60,17 @@ def test_shadow_and_advise_leave_the_fixed_scan_as_it_is(mode: str) -> None:
     assert not math.isnan(bench.column("proposed_position")[0])
 
 
+@pytest.mark.parametrize(("mode", "told"), [("shadow", 0), ("advise", 5), ("auto", 0)])
+def test_advise_alone_tells_each_wish_once(mode: str, told: int, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(lambda n: replace(GOOD, target_sigma=4.0 / n))
+    bench.run(Wander(points=50, sigma=1.0), mode=mode)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == told  # four points and, once, to stop
+    assert all(line.startswith("advice: ") for line in lines)
+    if lines:
+        assert "Stop the measurement here" in lines[-1]
+
+
 def test_the_same_seed_gives_the_same_decisions_and_another_seed_others() -> None:
     def decisions(seed: int) -> list[dict[str, Any]]:
         bench = Bench()
