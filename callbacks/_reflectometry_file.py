@@ -11,6 +11,7 @@ import numpy as np
 from skyloop.callbacks._technique import Prior
 from skyloop.engines.reflectometry import Config, Frame
 from skyloop.engines.reflectometry.config import Entry, QGrid
+from skyloop.engines.reflectometry.model import Parameters
 
 __all__ = ["assumed", "covering", "priors"]
 
@@ -57,7 +58,14 @@ def assumed(config: Config) -> list[str]:
 
 def priors(config: Config) -> dict[str, Prior]:
     """Prior of each free parameter."""
-    return {e.name: Prior(e.low, e.high, _sigma(e)) for e in config.entries() if e.is_free}
+    parameters = Parameters.of(config)
+    target = parameters.names[parameters.target]
+    return {e.name: _prior(e, is_target=e.name == target) for e in config.entries() if e.is_free}
+
+
+def _prior(entry: Entry, *, is_target: bool) -> Prior:
+    is_instrument = "." not in entry.name  # those of the sample begin with the name of a layer
+    return Prior(entry.low, entry.high, _sigma(entry), entry.is_log, is_target, is_instrument)
 
 
 def _sigma(entry: Entry) -> float:

@@ -25,6 +25,12 @@ class Prior:
     """Highest value."""
     sigma: float
     """Standard deviation."""
+    is_log: bool = False
+    """Whether it is uniform in the logarithm."""
+    is_target: bool = False
+    """Whether this is the parameter that the user wants to know."""
+    is_instrument: bool = False
+    """Whether it belongs to the instrument: the values of the sample depend on it."""
 
 
 @dataclass(frozen=True)

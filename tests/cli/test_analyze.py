@@ -21,7 +21,7 @@ from skyloop.cli._show import marked, show_facts
 from skyloop.engines.panel import Fact, Facts
 from skyloop.engines.reflectometry import Engine, Frame
 from skyloop.engines.reflectometry.config import load
-from skyloop.errors import DataError
+from skyloop.errors import DataError, Outcome
 from skyloop.figures import pen
 from skyloop.storage.curve_run import CurveOptions, curve_run
 
@@ -124,6 +124,10 @@ def test_the_figure_of_a_model_that_misses_says_so(
     model.write_text(MODEL.replace("sld: 4.2", "sld: 0.5"))
     figure = figure_of(skyloop, curve, model, tmp_path, monkeypatch, code=3)
     assert figure.get_suptitle() == "curve.dat: not to be trusted, see the outcome"
+    rows = figure.axes[-1].texts[0].get_text().splitlines()
+    (thickness,), (points,) = ([r for r in rows if r.startswith(name)] for name in ("film.thickn", "points"))
+    assert " ?" in thickness
+    assert " ?" not in points
 
 
 def test_progress_says_which_step_it_is(
@@ -294,6 +298,71 @@ def test_marks_follow_from_mean_sigma_and_range(value: float, sigma: float, note
     assert [row.note for row in shown.rows] == [note, ""]
 
 
+def test_the_target_is_named_above_the_table_and_in_the_figure(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
+    assert "target: film.thickness" in [line.strip() for line in said.out.splitlines()]
+    figure = figure_of(skyloop, curve, model, tmp_path, monkeypatch)
+    assert "target: film.thickness" in figure.axes[-1].texts[0].get_text().splitlines()
+
+
+def facts_of(outcome: Outcome = Outcome.OK, **rows: tuple[float, float]) -> Facts:
+    return Facts("believed", tuple(Fact(name, *told) for name, told in rows.items()), outcome)
+
+
+def shown_with(facts: Facts, capsys: pytest.CaptureFixture[str], **roles: str) -> str:
+    """The first line above a table whose parameters have the range [0, 100]."""
+    kinds = {name: {f"is_{role}": True} for name, role in roles.items() if role}
+    free = {row.name: Prior(0.0, 100.0, 100 / 12**0.5, **kinds.get(row.name, {})) for row in facts.rows}
+    show_facts(marked([facts], free), Console(width=120))
+    return capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("role", ["target", "instrument"])
+def test_an_ok_names_what_the_other_values_rest_on(role: str, capsys: pytest.CaptureFixture[str]):
+    facts = facts_of(a=(99.9, 1.0), b=(50.0, 1.0))
+    line = shown_with(facts, capsys, a=role)
+    assert line == "ok, but a is at the upper end of its range: the other values depend on where it ends"
+    both = shown_with(facts_of(a=(99.9, 1.0), b=(0.1, 1.0)), capsys, a=role, b="instrument")
+    assert both == (
+        "ok, but a is at the upper end of its range and b is at the lower end of its range: "
+        "the other values depend on where they end"
+    )
+
+
+def test_an_ok_stays_one_where_only_a_value_of_the_sample_is_at_an_end(capsys: pytest.CaptureFixture[str]):
+    facts = facts_of(a=(99.9, 1.0), b=(50.0, 1.0))
+    assert shown_with(facts, capsys, b="instrument") == "ok: no check speaks against these values"
+
+
+def test_a_scale_at_its_end_is_named_by_the_command_and_in_the_figure(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model.write_text(f"{MODEL}scale: [0.5, 0.999]\n")
+    told = "scale is at the upper end of its range: the other values depend on where it ends"
+    assert f"\nok, but {told}\n" in skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").out
+    text = figure_of(skyloop, curve, model, tmp_path, monkeypatch).axes[-1].texts[0].get_text()
+    assert told in " ".join(text.split())
+    (row,) = (line for line in text.splitlines() if line.startswith("scale  "))
+    assert "±" not in row
+
+
+def test_a_value_that_is_small_on_a_logarithmic_range_is_an_upper_limit(capsys: pytest.CaptureFixture[str]):
+    prior = Prior(1e-9, 1e-5, 2e-6, is_log=True, is_instrument=True)
+    facts = facts_of(background=(1.4e-7, 1.9e-7))
+    show_facts(marked([facts], {"background": prior}), Console(width=120))
+    shown = capsys.readouterr().out
+    assert shown.startswith("ok: ")
+    assert re.search(r"│ background +│ 1e-07 +│ +│ upper limit: below about 5e-07 +│", shown)
+
+
+def test_a_value_at_the_upper_end_of_a_logarithmic_range_is_at_that_end():
+    (shown,) = marked([facts_of(a=(9.5e-6, 4e-7))], {"a": Prior(1e-9, 1e-5, 2e-6, is_log=True)})
+    assert isinstance(shown, Facts)
+    assert shown.rows[0].note == "at the upper end of its range [1e-09, 1e-05]"
+
+
 @pytest.mark.parametrize(
     ("value", "sigma", "low", "high", "told"),
     [
@@ -321,6 +390,16 @@ def test_the_prior_of_a_background_is_uniform_in_its_logarithm():
     assert known["film.thickness"].sigma == pytest.approx(200 / 12**0.5)
     drawn = np.exp(np.random.default_rng(0).uniform(np.log(1e-8), np.log(1e-4), 1_000_000))
     assert known["background"].sigma == pytest.approx(drawn.std(), rel=0.01)
+    assert [name for name, prior in known.items() if prior.is_log] == ["background"]
+
+
+def test_a_prior_knows_the_target_and_the_instrument():
+    known = priors(load(f"{MODEL.replace('sld: 4.2', 'sld: [4, 5]')}scale: [0.9, 1.1]\n"))
+    assert {name: (p.is_target, p.is_instrument) for name, p in known.items()} == {
+        "film.thickness": (True, False),
+        "film.sld": (False, False),
+        "scale": (False, True),
+    }
 
 
 # ---------------------------------------------------------------- the figure
@@ -400,7 +479,23 @@ def test_a_missing_file_is_named(skyloop: Command, curve: Path, model: Path, tmp
     assert said.error == f"there is no file {tmp_path / 'no.dat'}; mend: check the path"
     said = skyloop("analyze", curve, "-m", tmp_path / "no.yaml")
     assert said.error == f"--model: there is no file {tmp_path / 'no.yaml'}; mend: check the path"
-    assert "there is no file" in skyloop("analyze", tmp_path, "-m", model).error
+
+
+def test_a_folder_in_place_of_a_file_is_called_a_folder(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    error = f"{tmp_path} is a folder; mend: give one file in it"
+    assert skyloop("analyze", tmp_path, "-m", model).error == error
+    assert skyloop("analyze", curve, "-m", tmp_path).error == f"--model: {error}"
+
+
+@pytest.mark.parametrize("option", ["--relative-resolution", "--relative-sigma"])
+@pytest.mark.parametrize("value", ["10", "-0.1", "nan"])
+def test_a_relative_number_that_is_no_fraction_is_refused(
+    skyloop: Command, curve: Path, model: Path, option: str, value: str
+):
+    error = skyloop("analyze", curve, "-m", model, option, value).error
+    assert f"({option}): found {value}; mend: give a fraction from 0 to 1" in error
 
 
 def test_a_bad_line_is_named_by_its_number(skyloop: Command, model: Path, tmp_path: Path):

@@ -7,8 +7,10 @@ import pytest
 from cli.conftest import Command
 from rich.console import Console
 
+from skyloop import __version__
 from skyloop.callbacks import techniques
 from skyloop.cli._warnings import each_once
+from skyloop.errors import DataError
 
 COMMANDS = ["analyze", "demo", "replay", "simulate", "techniques"]
 
@@ -19,6 +21,11 @@ def test_every_technique_is_listed_with_its_hints(skyloop: Command):
     for name, technique in techniques().items():
         assert name in said.out
         assert technique.hints[0] in said.out
+
+
+def test_the_version_is_told(skyloop: Command):
+    said = skyloop("--version")
+    assert (said.code, said.out) == (0, f"skyloop {__version__}\n")
 
 
 def test_no_word_shows_the_commands(skyloop: Command):
@@ -40,6 +47,21 @@ def test_a_command_line_that_cannot_be_is_refused(skyloop: Command, words: list[
     said = skyloop(*words)
     assert said.code == 2
     assert "Traceback" not in said.err
+
+
+def test_a_warning_that_the_error_says_is_not_said_twice():
+    screen, logger = StringIO(), logging.getLogger("skyloop.of.this.test")
+    reason = "the file holds this run with other content; mend: compare them"
+
+    def lost() -> None:
+        logger.error("a sink lost a %s document: %s", "stop", reason)
+        logger.error("the disk is slow: %s", "something else of which no error speaks at all")
+        raise DataError(f"not stored: {reason}")
+
+    with pytest.raises(DataError), each_once(Console(file=screen, width=40)):
+        lost()
+    (line,) = screen.getvalue().splitlines()
+    assert line.startswith("warning: the disk is slow")
 
 
 def test_warnings_of_one_kind_are_one_line_with_a_count():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli.conftest import Command, columns, write
+from cli.conftest import MODEL, Command, columns, write
 from rich.console import Console
 
 from skyloop import cli
@@ -157,6 +157,29 @@ def test_replaying_into_the_same_folder_changes_nothing(skyloop: Command, copy: 
     assert {file: file.read_bytes() for file in copy.iterdir()} == before
 
 
+def test_a_replay_marks_what_is_not_to_be_trusted_and_counts_it(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    folder = tmp_path / "misses"
+    model.write_text(MODEL.replace("sld: 4.2", "sld: 0.5"))
+    assert skyloop("analyze", curve, "-m", model, "-o", folder).code == 3
+    said = skyloop("replay", folder, "-o", tmp_path / "o")
+    (row,) = (line for line in said.out.splitlines() if "degraded" in line)
+    _, _, _, target, chi2, _ = (cell.strip() for cell in row.split("│")[1:-1])
+    assert re.fullmatch(r"[\d.]+ ± [\d.]+ \?", target)
+    assert "?" not in chi2
+    assert said.out.splitlines()[-1].startswith("1 of 1 analysis is not to be trusted: ")
+
+
+def test_a_replay_of_trusted_results_marks_nothing(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    assert skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").code == 0
+    said = skyloop("replay", tmp_path / "o", "-o", tmp_path / "again")
+    assert "?" not in said.out
+    assert "not to be trusted" not in said.out
+
+
 def test_replay_of_a_msgpack_file_gives_the_same_result(skyloop: Command, measured: Path, tmp_path: Path):
     packed = tmp_path / "runs.msgpack"
     with packed.open("wb") as file:
@@ -223,7 +246,7 @@ def test_verify_says_that_the_replay_gives_the_stored_results(
     skyloop: Command, measured: Path, tmp_path: Path
 ):
     said = skyloop("replay", measured, "--verify", "-o", tmp_path)
-    assert f"run {raw_file(measured).stem[:8]}: results identical to those of the stored analysis" in said.out
+    assert f"run {raw_file(measured).stem[:8]}: same final result as the stored analysis" in said.out
 
 
 def test_verify_with_another_model_says_that_results_differ(skyloop: Command, measured: Path, tmp_path: Path):
@@ -240,14 +263,47 @@ def test_verify_with_another_model_says_that_results_differ(skyloop: Command, me
     assert re.search(r"; stored target [\d.]+ ± [\d.]+", said.out)
 
 
-def test_verify_tells_other_results_of_the_same_model(skyloop: Command, copy: Path, tmp_path: Path):
+def tampered(folder: Path) -> tuple[float, float]:
+    """Change the target of a stored summary where no table shows it; its value, and that now stored."""
+    values: list[float] = []
+
     def edit(name: str, doc: dict[str, Any]) -> None:
         if name == "event" and "frames" in doc["data"]:
-            doc["data"]["reflectometry_target"] += 1.0
+            values.append(doc["data"]["reflectometry_target"])
+            doc["data"]["reflectometry_target"] += 1e-9
 
-    change(analysis_file(copy), edit)
+    change(analysis_file(folder), edit)
+    return values[0], values[0] + 1e-9
+
+
+def test_verify_names_what_differs_with_the_same_model_and_fails(
+    skyloop: Command, copy: Path, tmp_path: Path
+):
+    value, stored = tampered(copy)
     said = skyloop("replay", copy, "--verify", "-o", tmp_path / "o")
-    assert "same model, yet other results than the stored analysis: target " in said.out
+    told = "same model, yet other results than the stored analysis: reflectometry_target is "
+    assert f"{told}{value}, stored {stored}" in said.out
+    assert told in said.error
+    assert "; mend: " in said.error
+
+
+def test_a_raw_run_without_a_stop_document_is_told_and_does_not_verify(
+    skyloop: Command, copy: Path, tmp_path: Path
+):
+    raw = raw_file(copy)
+    raw.write_text("".join(raw.read_text().splitlines(keepends=True)[:-3]))
+    told = f"run {raw.stem[:8]}: the raw run has no stop document: it was cut short"
+    said = skyloop("replay", copy, "-o", tmp_path / "o")
+    assert (said.code, said.out.count(told)) == (0, 1)
+    said = skyloop("replay", copy, "--verify", "-o", tmp_path / "v")
+    assert said.error.startswith(f"{told}; mend: ")
+
+
+def test_another_content_of_the_same_run_is_told_once(skyloop: Command, copy: Path):
+    tampered(copy)
+    said = skyloop("replay", copy, "-o", copy)
+    assert said.error.count("the file holds this run with other content") == 1
+    assert said.error.endswith("; mend: compare them, then move one away or write to another folder")
 
 
 def test_verify_with_a_model_that_changes_no_number_does_not_say_other_results(
@@ -373,7 +429,7 @@ def test_verify_takes_the_stored_keys_and_tells_others(
 ):
     folder, keys = renamed
     said = skyloop("replay", folder, "--verify", "-o", tmp_path / "o")
-    assert "results identical to those of the stored analysis" in said.out
+    assert "same final result as the stored analysis" in said.out
     keys.write_text(YAML.replace("exposure: beam, per_monitor: 3", "monitor: beam, per_monitor: 0.9"))
     said = skyloop("replay", folder, "--verify", "--keys", keys, "-o", tmp_path / "o")
     told = "replayed with other keys than the stored analysis (they differ in exposure, monitor, per_monitor)"
@@ -467,6 +523,21 @@ def test_a_damaged_file_is_named_with_its_line(skyloop: Command, copy: Path):
     lines = raw.read_text().splitlines()
     raw.write_text("\n".join([*lines[:5], lines[5][:40], *lines[6:]]) + "\n")
     assert re.search(rf"{re.escape(raw.name)}.*line 6", skyloop("replay", copy).error)
+
+
+def test_a_file_whose_first_line_is_garbage_is_named(skyloop: Command, copy: Path):
+    raw = raw_file(copy)
+    raw.write_text("\n".join(["garbage", *raw.read_text().splitlines()[1:]]) + "\n")
+    for source in (raw, copy):
+        assert skyloop("replay", source).error.startswith(f"{raw}: line 1 is not JSON, ")
+
+
+def test_a_file_of_other_json_lines_beside_the_runs_is_passed_over(
+    skyloop: Command, copy: Path, tmp_path: Path
+):
+    (copy / "log.jsonl").write_text('{"level": "info"}\n')
+    (copy / "empty.jsonl").write_text("")
+    assert skyloop("replay", copy, "-o", tmp_path / "o").code == 0
 
 
 def test_verify_of_a_run_without_decisions_says_so(

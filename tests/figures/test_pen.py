@@ -242,3 +242,12 @@ def test_plots_over_one_abscissa_stand_below_each_other_and_tables_below_all():
     assert first.x1 < third.x0
     assert max(facts.y1, log.y1) < min(second.y0, fourth.y0)
     assert facts.x1 <= log.x0
+
+
+def test_values_of_a_result_that_is_not_to_be_trusted_are_marked_as_in_a_table():
+    rows = (Fact("film.sld", 3.0, 1.0), Fact("scale", 1.0, note="at the upper end"), Fact("chi2", 7.0))
+    facts = Facts("now\ntarget: film.sld", rows, Outcome.DEGRADED, "does not fit")
+    lines = draw([plot(curve(X)), facts]).axes[-1].texts[0].get_text().splitlines()
+    assert lines[:3] == ["now", "target: film.sld", "film.sld  3.0 ± 1.0 ?"]
+    assert lines[3].split() == ["scale", "1", "?"]
+    assert lines[5].split() == ["chi2", "7"]

@@ -95,6 +95,8 @@ def _read(request: FileRequest, technique: Technique, model: ModelOptions, conso
         raise ConfigError(
             f"technique '{technique.name}' reads no files; mend: use `skyloop replay` on its stored runs"
         )
+    if request.file.is_dir():
+        raise DataError(f"{request.file} is a folder; mend: give one file in it")
     if not request.file.is_file():
         raise DataError(f"there is no file {request.file}; mend: check the path")
     config = technique.load(model_text(model))

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skyloop import __version__
 from skyloop.callbacks import techniques
 from skyloop.cli import _analyze, _demo, _replay, _simulate
 from skyloop.cli._beamline import POINTS
@@ -47,9 +48,18 @@ Model = Annotated[Path | None, typer.Option("--model", "-m", help="YAML file wit
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for runs and figures.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"skyloop {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options of every command; `main` reads `--debug` itself, wherever it stands."""
     # the arrays are small: a second thread costs more than it brings, and the other core measures
@@ -109,7 +119,11 @@ def replay(
     verify: Annotated[bool, typer.Option(help="Recompute every recorded decision and compare.")] = False,
     out: Out = Path("skyloop-results"),
 ) -> None:
-    """Analyse stored runs again with the code of the live analysis."""
+    """Analyse stored runs again with the code of the live analysis.
+
+    Exit status: 0 replayed, 2 not. With --verify also 2 when a decision does not follow from what is stored,
+    when the same model gives other results than those stored, or when a raw run was cut short.
+    """
     request = _replay.Request(source, run, tuple(search or ()), verify, model, keys)
     _replay.replay(request, technique, out, Console())
 

@@ -83,6 +83,8 @@ def model_file(path: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
+    if path.is_dir():
+        raise ConfigError(f"--model: {path} is a folder; mend: give one file in it")
     if not path.is_file():
         raise ConfigError(f"--model: there is no file {path}; mend: check the path")
     return path

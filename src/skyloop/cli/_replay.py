@@ -16,12 +16,13 @@ from rich.table import Table
 
 from skyloop.callbacks import Analyzer, Options, Technique
 from skyloop.cli._analyze import technique_named
-from skyloop.cli._compare import Replayed, verify_all
+from skyloop.cli._compare import Replayed, cut_short, verify_all
 from skyloop.cli._model import keys_file, model_file
 from skyloop.cli._show import columns_of, data_of, values_of
 from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
-from skyloop.errors import ConfigError, DataError
+from skyloop.errors import ConfigError, DataError, Outcome
+from skyloop.figures.words import MARK
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
 from skyloop.storage.replay import replay as play
@@ -80,7 +81,9 @@ def replay(request: Request, technique: str, out: Path, console: Console) -> Non
         _print_speed(replayed, console)
         _print_left_out(jobs, console)
         _print_frameless(chosen, replayed, console)
+        _print_cut_short(replayed, console)
         console.print(f"analysis runs as JSON lines in {escape(str(out))}", soft_wrap=True, highlight=False)
+        _print_not_trusted(chosen, replayed, console)
         if request.verify:
             verify_all(chosen, source, replayed, console)
 
@@ -153,9 +156,10 @@ def _replay_one(job: Job, store: Sink) -> Replayed:
         analysis.subscribe(store)
         analysis.subscribe(lambda name, doc: documents.append((name, doc)))
         began = time.perf_counter()
-        report = play(job.run.documents(), [analysis])
+        names: set[str] = set()
+        report = play(job.run.documents(), [analysis, lambda name, _: names.add(name)])
         seconds = time.perf_counter() - began
-    return Replayed(job.run, report.events, seconds, tuple(documents))
+    return Replayed(job.run, report.events, seconds, tuple(documents), "stop" in names)
 
 
 def _print_left_out(jobs: list[Job], console: Console) -> None:
@@ -172,6 +176,21 @@ def _print_frameless(technique: Technique, replayed: list[Replayed], console: Co
         runs = f"run {frameless[0]}" if len(frameless) == 1 else f"{len(frameless)} runs"
         told = f"{runs}: no event holds what this technique looks for; mend: say what it is called, --keys"
         console.print(f"[yellow]{told} keys.yaml[/]", soft_wrap=True, highlight=False)
+
+
+def _print_cut_short(replayed: list[Replayed], console: Console) -> None:
+    for one in replayed:
+        if not one.has_stop:
+            console.print(f"[yellow]{cut_short(one)}[/]", soft_wrap=True, highlight=False)
+
+
+def _print_not_trusted(technique: Technique, replayed: list[Replayed], console: Console) -> None:
+    last = [data_of(one.analysis)[-1:] for one in replayed]
+    outcomes = [data[0][f"{technique.name}_outcome"] for data in last if data]
+    if doubted := sum(outcome != Outcome.OK for outcome in outcomes):
+        of = f"{doubted} of {len(outcomes)} {'analysis is' if len(outcomes) == 1 else 'analyses are'}"
+        told = f"{of} not to be trusted: the errors of the values marked{MARK} do not hold, see the outcome"
+        console.print(f"[yellow]{told}[/]", soft_wrap=True, highlight=False)
 
 
 def _table(technique: Technique, replayed: list[Replayed]) -> Table:

@@ -17,7 +17,7 @@ from skyloop.documents.frames import Point, Points
 from skyloop.documents.run import NamedDocument
 from skyloop.engines.panel import Fact, Facts, Panel
 from skyloop.errors import Outcome
-from skyloop.figures.words import number, unit_text
+from skyloop.figures.words import MARK, fact_text, number, unit_text
 from skyloop.runtime.sinks import Callback
 
 __all__ = [
@@ -32,8 +32,7 @@ __all__ = [
     "values_of",
 ]
 
-_MARK = " ?"
-"""Behind a value whose uncertainty does not hold."""
+_NOTHING = "no check speaks against these values"
 _UNDETERMINED = 0.8
 """Above this share of the standard deviation of the prior, the data have said nothing."""
 _NARROW, _NEAR = 0.5, 1.5
@@ -43,15 +42,35 @@ _NARROW, _NEAR = 0.5, 1.5
 def marked(panels: Sequence[Panel], priors: Mapping[str, Prior]) -> list[Panel]:
     """The panels, with a note at each parameter that the data leave open or push to an end of its range.
 
-    The title of the values says whether they can be trusted.
+    The title of the values says whether they can be trusted, and what the target is. Where the target or a
+    parameter of the instrument is at an end of its range, a result that is `ok` has a reason that says so.
     """
     return [_marked(panel, priors) if isinstance(panel, Facts) else panel for panel in panels]
 
 
 def _marked(facts: Facts, priors: Mapping[str, Prior]) -> Facts:
-    rows = (_with_remark(row, priors[row.name]) if row.name in priors else row for row in facts.rows)
+    rows = tuple(_with_remark(row, priors[row.name]) if row.name in priors else row for row in facts.rows)
     title = facts.title if facts.outcome == Outcome.OK else f"{facts.title}: not to be trusted"
-    return replace(facts, title=title, rows=tuple(rows))
+    title += "".join(f"\ntarget: {name}" for name, prior in priors.items() if prior.is_target)
+    reason = facts.reason or (_carried(rows, priors) if facts.outcome == Outcome.OK else "")
+    return replace(facts, title=title, rows=rows, reason=reason)
+
+
+def _carried(rows: Sequence[Fact], priors: Mapping[str, Prior]) -> str:
+    """What the other values rest on although it only says where its range ends; empty when nothing does."""
+    free = [(row, end) for row in rows if row.name in priors and (end := _end_of(row.note))]
+    at = [
+        f"{row.name} is at the {end} end of its range"
+        for row, end in free
+        if priors[row.name].is_target or priors[row.name].is_instrument
+    ]
+    it = "it ends" if len(at) == 1 else "they end"
+    return f"{' and '.join(at)}: the other values depend on where {it}" if at else ""
+
+
+def _end_of(note: str) -> str:
+    """The end of its range at which a parameter is, from its note; empty when it is at none."""
+    return next((end for end in ("lower", "upper") if note.startswith(f"at the {end} end of")), "")
 
 
 def _with_remark(fact: Fact, prior: Prior) -> Fact:
@@ -64,6 +83,8 @@ def _with_remark(fact: Fact, prior: Prior) -> Fact:
     # the range cuts the distribution off: its width says where the range ends, not how well it is known
     value = round(fact.value, 1 - math.floor(math.log10(fact.sigma)))
     note = f"at the {end} end of its range [{prior.low:g}, {prior.high:g}]"
+    if prior.is_log and end == "lower":  # which in its logarithm may be far away
+        note = f"upper limit: below about {fact.value + 2 * fact.sigma:.1g}"
     return replace(fact, value=value, sigma=math.nan, note=note)
 
 
@@ -74,23 +95,19 @@ def show_facts(panels: Sequence[Panel], console: Console) -> None:
         heads = ("quantity", "value", "unit", *(["remark"] if any(row.note for row in facts.rows) else []))
         table = Table(*heads, title=escape(facts.title), title_justify="left")
         for row in facts.rows:
-            cells = (_value(row, facts.outcome), unit_text(row.unit), f"[yellow]{escape(row.note)}[/]")
+            cells = (fact_text(row, facts.outcome), unit_text(row.unit), f"[yellow]{escape(row.note)}[/]")
             table.add_row(escape(row.name), *cells[: len(heads) - 1])
         console.print(table)
 
 
-def _value(fact: Fact, outcome: Outcome) -> str:
-    is_claim = fact.note or not math.isnan(fact.sigma)
-    return number(fact.value, fact.sigma) + (_MARK if is_claim and outcome != Outcome.OK else "")
-
-
 def _show_outcome(facts: Facts, console: Console) -> None:
     if facts.outcome == Outcome.OK:
-        console.print("[green]ok[/]: no check speaks against these values")
+        line = f"[yellow]ok, but {escape(facts.reason)}[/]" if facts.reason else "[green]ok[/]: " + _NOTHING
+        console.print(line, soft_wrap=True, highlight=False)
         return
     for line in (
         f"[bold]NOT TO BE TRUSTED[/] ({facts.outcome}): {escape(facts.reason)}",
-        f"The errors of the values marked{_MARK} do not hold: do not use these values as they are.",
+        f"The errors of the values marked{MARK} do not hold: do not use these values as they are.",
     ):
         console.print(f"[yellow]{line}[/]", soft_wrap=True, highlight=False)
 
@@ -124,12 +141,14 @@ def frames_of(technique: Technique, points: Iterable[Point]) -> list[Any]:
 
 
 def values_of(technique: Technique, analysis: Iterable[NamedDocument]) -> list[str]:
-    """The hinted values of the last result, in words; none when there is no result."""
+    """The hinted values of the last result, in words and marked as in a table; none without a result."""
     events = data_of(analysis)
     if not events:
         return []
     told = {hint: float(events[-1][f"{technique.name}_{hint}"]) for hint in technique.hints}
-    return [number(told[v], told.get(sigma, math.nan)) for v, sigma in columns_of(technique).items()]
+    outcome = Outcome(events[-1][f"{technique.name}_outcome"])
+    facts = (Fact(v, told[v], told.get(sigma, math.nan)) for v, sigma in columns_of(technique).items())
+    return [fact_text(fact, outcome) for fact in facts]
 
 
 def each_result(technique: Technique, show: Callable[[int, float, float], None]) -> Callback:

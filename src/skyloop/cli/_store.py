@@ -8,6 +8,7 @@ from skyloop.runtime.sinks import Sink
 __all__ = ["finish_store"]
 
 _STUCK_SECONDS = 10.0
+_MEND = "run the command again, with --out on a disk that has room and keeps up"
 
 
 def finish_store(sink: Sink) -> None:
@@ -25,7 +26,5 @@ def finish_store(sink: Sink) -> None:
     lost = sink.failed + sink.waiting
     if lost:
         last = f"the last: {sink.last_failure}" if sink.last_failure else "the store is still busy"
-        raise StorageError(
-            f"documents were not stored: at least {lost} ({last}); mend: run the command again, with --out "
-            "on a disk that has room and keeps up"
-        )
+        why, _, mend = last.partition("; mend: ")
+        raise StorageError(f"documents were not stored: at least {lost} ({why}); mend: {mend or _MEND}")

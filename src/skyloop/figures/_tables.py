@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from skyloop.engines.panel import Fact, Facts, Log
-from skyloop.figures.words import number, unit_text
+from skyloop.errors import Outcome
+from skyloop.figures.words import fact_text, unit_text
 
 __all__ = ["draw_tables", "lines_of"]
 
@@ -53,7 +54,8 @@ def _lines_of_log(log: Log) -> list[str]:
 def _lines_of_facts(facts: Facts) -> list[str]:
     width = max((len(fact.name) for fact in facts.rows), default=0)
     verdict = [f"outcome: {facts.outcome}", *wrap(facts.reason, _TEXT_WIDTH)]
-    return [facts.title, *(line for fact in facts.rows for line in _lines_of_fact(fact, width)), *verdict]
+    rows = (line for fact in facts.rows for line in _lines_of_fact(fact, width, facts.outcome))
+    return [*facts.title.splitlines(), *rows, *verdict]
 
 
 def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -62,6 +64,6 @@ def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _lines_of_fact(fact: Fact, width: int) -> list[str]:
-    line = f"{fact.name:<{width}}  {number(fact.value, fact.sigma)} {unit_text(fact.unit)}".rstrip()
+def _lines_of_fact(fact: Fact, width: int, outcome: Outcome) -> list[str]:
+    line = f"{fact.name:<{width}}  {fact_text(fact, outcome)} {unit_text(fact.unit)}".rstrip()
     return [line, f"{'':<{width}}  {fact.note}"] if fact.note else [line]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["number", "spread", "unit_text"]
+from skyloop.engines.panel import Fact
+from skyloop.errors import Outcome
+
+__all__ = ["MARK", "fact_text", "number", "spread", "unit_text"]
+
+MARK = " ?"
+"""Behind a value whose uncertainty does not hold."""
 
 _UNITS = {"angstrom": "Å", "1/angstrom": "Å⁻¹", "1e-6/angstrom^2": "10⁻⁶ Å⁻²", "count": "counts"}
 _TINY = 1e-3
@@ -44,6 +50,19 @@ def number(value: float, sigma: float = float("nan")) -> str:
     if -_PLAIN <= largest <= _PLAIN and _exponent(sigma) > -_PLAIN:
         return _rounded(value, sigma)
     return f"({_rounded(value / 10.0**largest, sigma / 10.0**largest)})e{largest:+03d}"
+
+
+def fact_text(fact: Fact, outcome: Outcome) -> str:
+    """A value with its uncertainty, marked where it claims to be known and the result is not to be trusted.
+
+    >>> thickness = Fact("thickness", 308.6371, 0.2149)
+    >>> fact_text(thickness, Outcome.OK), fact_text(thickness, Outcome.DEGRADED)
+    ('308.64 ± 0.21', '308.64 ± 0.21 ?')
+    >>> fact_text(Fact("chi2", 7.123), Outcome.DEGRADED)
+    '7.123'
+    """
+    is_claim = bool(fact.note) or not np.isnan(fact.sigma)
+    return number(fact.value, fact.sigma) + (MARK if is_claim and outcome != Outcome.OK else "")
 
 
 def spread(sigma: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -47,9 +48,26 @@ def runs_of_files(paths: Iterable[Path]) -> Iterator[StoredRun]:
 def _runs_of(path: Path, reader: Callable[[Path], Iterator[NamedDocument]]) -> Iterator[StoredRun]:
     """Every start document of a file; the rest is read again later, run by run."""
     documents = read_jsonl(path, containing=_START) if reader is read_jsonl else reader(path)
+    has_start = False
     for name, doc in documents:
         if name == "start":
+            has_start = True
             yield str(doc.get("uid", "")), doc, partial(_of_run, path, reader, doc.get("uid", ""))
+    if reader is read_jsonl and not has_start:
+        _refuse_garbage(path)
+
+
+def _refuse_garbage(path: Path) -> None:
+    """Say that the line of the start document is damaged; a file of other JSON lines is passed over."""
+    with path.open("rb") as file:
+        first = file.readline()  # not longer than what was read already
+    try:
+        json.loads(first or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: line 1 is not JSON, and no other line holds a start document; "
+            "mend: read the run from another store, or move the file away"
+        ) from error
 
 
 def _of_run(

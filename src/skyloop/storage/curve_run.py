@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloop.documents.run import NamedDocument
-from skyloop.errors import DataError
+from skyloop.errors import ConfigError, DataError
 from skyloop.quantities import FloatArray, quantities
 from skyloop.storage.curves import Curve, CurveFile
 
@@ -22,7 +22,11 @@ _FWHM = 2 * np.sqrt(2 * np.log(2))
 
 @dataclass(frozen=True, slots=True)
 class CurveOptions:
-    """What the user says of a file that the file does not say itself."""
+    """What the user says of a file that the file does not say itself.
+
+    Raises:
+        ConfigError: a relative number is none between 0 and 1.
+    """
 
     fwhm: bool = False
     """The resolution column of a plain text file is a full width at half maximum, not one sigma."""
@@ -36,6 +40,15 @@ class CurveOptions:
     """Highest q to use [1/angstrom]."""
     dataset: int = 1
     """Which dataset of an ORSO file, from 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("relative_resolution", "relative_sigma"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(
+                    f"{name} (--{name.replace('_', '-')}): found {value:g}; "
+                    "mend: give a fraction from 0 to 1, such as 0.1 for 10 %"
+                )
 
 
 def curve_run(path: Path, options: CurveOptions) -> tuple[list[NamedDocument], tuple[str, ...]]:

@@ -20,7 +20,7 @@ from skyloop.documents.run import NamedDocument
 from skyloop.errors import DataError
 from skyloop.storage._routing import singles
 
-__all__ = ["RunDigest", "digest"]
+__all__ = ["RunDigest", "digest", "first_difference"]
 
 _IDENTITY = ("uid", "purpose", "technique", "plan_name", "original_run_uid")
 _LABELS = frozenset({"queue_seconds", "compute_seconds"})
@@ -95,6 +95,48 @@ def digest(documents: Iterable[NamedDocument]) -> RunDigest:
     for name, doc in documents:
         folded.add(name, doc)
     return folded
+
+
+def first_difference(
+    documents: Iterable[NamedDocument], others: Iterable[NamedDocument]
+) -> tuple[str, Any, Any] | None:
+    """The first key whose value differs in the last words of two analysis runs, with both values.
+
+    The last word is the summary, and how the run ended; of an array the first element that differs is named.
+    None when they say the same.
+
+    >>> a, b = ([("event", {"data": {"x": 1.0, "y": [2.0, y]}})] for y in (3.0, 4.0))
+    >>> first_difference(a, b)
+    ('y[1]', 3.0, 4.0)
+    """
+    one, other = _last_word(documents), _last_word(others)
+    for key in dict.fromkeys([*one, *other]):
+        value, another = one.get(key, "nothing"), other.get(key, "nothing")
+        if _canonical(value) != _canonical(another):
+            return _narrowed(key, value, another)
+    return None
+
+
+def _last_word(documents: Iterable[NamedDocument]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    ended = "no stop document"
+    for name, doc in (single for document in documents for single in singles(*document)):
+        if name == "event":
+            said = {key: value for key, value in doc["data"].items() if key not in _LABELS}
+        elif name == "stop":
+            ended = str(doc.get("exit_status", "unknown"))
+    return said | {"exit_status": ended}
+
+
+def _narrowed(key: str, value: Any, another: Any) -> tuple[str, Any, Any]:
+    """The first element that differs, where both are arrays of one shape."""
+    one, other = np.asarray(value), np.asarray(another)
+    if not one.ndim or one.shape != other.shape:
+        return key, value, another
+    for at, pair in enumerate(zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)):
+        if _canonical(pair[0]) != _canonical(pair[1]):
+            return f"{key}[{at}]", *pair
+    return key, value, another
 
 
 def _canonical(value: Any) -> bytes:
