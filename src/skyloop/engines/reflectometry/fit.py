@@ -42,6 +42,8 @@ class Search:
     """Steps from the best distinct ends of a first look, at most."""
     tolerance: float = 1e-9
     """A step that promises less log likelihood is the last."""
+    thins: bool = False
+    """Whether the first look at a dense curve takes no more points than its fringes need."""
 
 
 THOROUGH = Search()
@@ -50,7 +52,8 @@ THOROUGH = Search()
 
 def quick_search(n_parameters: int) -> Search:
     """For a fit that only guides; many parameters need more starts, or it misses a mode now and then."""
-    return Search(starts=max(_FEWEST_STARTS, _STARTS_PER_PARAMETER * n_parameters), steps=30, tolerance=1e-3)
+    starts = max(_FEWEST_STARTS, _STARTS_PER_PARAMETER * n_parameters)
+    return Search(starts=starts, steps=30, tolerance=1e-3, thins=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +96,7 @@ def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: i
     Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
     not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
     fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on data with a
-    coarse systematic error, of which dense ones are thinned to what their fringes need, and the best
-    distinct few are then refined on the data as they are. Where
+    coarse systematic error, and the best distinct few are then refined on the data as they are. Where
     many fringes fit into the range of a thickness, the starts are the likeliest of many points.
 
     Raises:
@@ -115,16 +117,16 @@ def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int 
     parameters = Parameters.of(config)
     if not len(parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    scouts = _scouted(parameters, _coarse(parameters, data), search.starts, key)
+    scouts = _scouted(parameters, _coarse(parameters, data, thins=search.thins), search.starts, key)
     found = _minimised(parameters, data, scouts, max_steps=search.steps, tolerance=search.tolerance)
     return _fit(parameters, data, _picked(found, _distinct(found)))
 
 
-def _coarse(parameters: Parameters, data: Data) -> Data:
-    """Data for a first look: with a coarse systematic error, and no more points than its fringes need."""
+def _coarse(parameters: Parameters, data: Data, *, thins: bool) -> Data:
+    """Data for a first look: with a coarse systematic error, and on request thinned to what fringes need."""
     enough = max(math.ceil(_PER_FRINGE_SEEN * _fringes(parameters, data, 1.0)), _FEWEST_SEEN)
     coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
-    return coarse if len(data) < 2 * enough else coarse.thinned(enough)
+    return coarse if not thins or len(data) < 2 * enough else coarse.thinned(enough)
 
 
 def _fringes(parameters: Parameters, data: Data, u: float) -> float:
