@@ -36,11 +36,15 @@ class AsyncChecks:
 
     def ask(self, action: Action, situation: Situation) -> MsgGenerator[Verdict]:
         """The verdict of the guard and of all devices on a point."""
-        self.verdict = ACCEPTED
         verdict = self._guard.check(action, situation)
-        questions = _questions(self._guard.values(action)) if verdict.accepted else ()
+        return (yield from self.wait(action)) if verdict.accepted else verdict
+
+    def wait(self, action: Action) -> MsgGenerator[Verdict]:
+        """What the devices alone say of a point that the guard accepts."""
+        self.verdict = ACCEPTED
+        questions = _questions(self._guard.values(action))
         if not questions:
-            return verdict
+            return ACCEPTED
 
         async def answer() -> None:
             self.verdict = await _first_refusal(questions)

@@ -225,7 +225,8 @@ class _Loop:
     def _execute(self, action: Action) -> MsgGenerator[None]:
         self._next = action
         try:
-            self._verdict_of_next = yield from self._checks.ask(action, self._situation)
+            # the guard itself is asked as each device is set
+            self._verdict_of_next = yield from self._checks.wait(action)
             self._verdict_of_next.assure()
             settings = [(setting, float(action.count_time)) for setting in self._settings]
             yield from move([(self._axis, float(action.position)), *settings])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import toy
 from beam import count
+from explosive import explosive
 from fake_analysis import engine
 from leases import held
 from listener import AnalysisOf, Listener
@@ -81,17 +81,6 @@ def absurd(path: Path) -> None:
     """A dataset of 10^12 rows, of which none is written."""
     with h5py.File(path, "w") as file:
         file.create_dataset("data", (10**12, 3, 4), "f8", chunks=(2**26, 3, 4))
-
-
-def explosive(path: Path) -> None:
-    """Frames of 96 bytes, each of which becomes 1 GiB when it is inflated."""
-    pack = zlib.compressobj(9)
-    head = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)
-    piece = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("data", (2, 3, 4), "f8", chunks=(1, 3, 4), compression="gzip")
-        for index in range(2):
-            data.id.write_direct_chunk((index, 0, 0), head + 1023 * piece)
 
 
 @pytest.mark.parametrize("executor", ["inline", "thread"])

@@ -39,7 +39,6 @@ def start_a_reader(folder: Path) -> None:
 
 
 def start_a_simulation(folder: Path) -> None:
-    pytest.importorskip("caproto")
     with pytest.raises(RuntimeError, match=r"none\.yaml"), running_ioc(folder / "none.yaml"):
         pass
 

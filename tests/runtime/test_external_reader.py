@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -17,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from explosive import explosive
 from leases import held
 
 from skyloop.documents.external import ExternalData, NotYet, Roots, Unreadable
@@ -283,17 +283,6 @@ def test_a_machine_that_gives_less_memory_than_the_limit_is_enough(
     reader = Reader({}, [str(tmp_path)])
     np.testing.assert_array_equal(reader.frame(resource(path), 1, ENTRY), FRAMES[1])
     reader.close()
-
-
-def explosive(path: Path) -> None:
-    """Frames of 96 bytes, each of which becomes 1 GiB when it is inflated."""
-    pack = zlib.compressobj(9)
-    head = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)
-    piece = pack.compress(bytes(2**20)) + pack.flush(zlib.Z_FULL_FLUSH)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("data", (5, 3, 4), "f8", chunks=(1, 3, 4), compression="gzip")
-        for index in range(5):
-            data.id.write_direct_chunk((index, 0, 0), head + 1023 * piece)
 
 
 def test_a_chunk_that_explodes_takes_no_more_than_it_is_given(
