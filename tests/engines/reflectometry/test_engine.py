@@ -219,7 +219,7 @@ def test_a_target_outside_its_range_is_told():
 
 
 def test_a_whole_measured_curve_with_resolution_is_known_at_once():
-    frame, true = measured(150)
+    frame, true = measured(150, seed=0)
     result = ENGINE.step(ENGINE.start(0), [frame])[1]
     assert result.confirmed
     assert abs(result.target - true) < 3.0 * result.target_sigma

@@ -86,15 +86,32 @@ def test_polymer_film_in_heavy_water_is_found(shared_data: Path) -> None:
     assert fit.chi2 == pytest.approx(2.4, rel=0.05)
 
 
-def test_thick_silica_is_found(shared_data: Path) -> None:
-    table = np.loadtxt(shared_data / "reflectometry" / "nr" / "D17_SiO.dat")
+def silica(folder: Path) -> Frame:
+    table = np.loadtxt(folder / "reflectometry" / "nr" / "D17_SiO.dat")
     q, r, sigma, width = table[(table[:, 0] < 0.1144) & (table[:, 1] > 0)][::4].T
-    fit = fit_curve(load(SILICA), Frame.measured(q, r, sigma, width / FWHM))
+    return Frame.measured(q, r, sigma, width / FWHM)
+
+
+def test_thick_silica_is_found(shared_data: Path) -> None:
+    fit = fit_curve(load(SILICA), silica(shared_data))
     assert of(fit, "SiO2.thickness") == pytest.approx(1244.7, rel=0.005)
     assert of(fit, "SiO2.sld") == pytest.approx(3.47, abs=0.02)
     assert of(fit, "Si.sld") == pytest.approx(2.09, abs=0.05)
     assert of(fit, "scale") == pytest.approx(0.90, abs=0.02)
     assert fit.chi2 == pytest.approx(1.9, rel=0.05)
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_silica_whose_interface_seems_smooth_is_found_by_a_quick_search(shared_data: Path, key: int) -> None:
+    """On the way a roughness goes to zero, where a curve does not change with it."""
+    frame = silica(shared_data)
+    quick, thorough = (
+        fit_curve(load(SILICA), frame, search=quick_search(7), key=key),
+        fit_curve(load(SILICA), frame),
+    )
+    assert quick.cost < thorough.cost + 1e-2
+    assert np.isfinite(quick.sigma).all()
+    assert not quick.modes[1:]
 
 
 def test_nickel_film_is_found(shared_data: Path) -> None:
@@ -223,6 +240,22 @@ def test_a_parameter_at_its_bound_is_named() -> None:
     assert fit.outcome is Outcome.DEGRADED
     assert fit.reason.startswith("at a bound of the prior: ")
     assert "film.sld" in fit.reason
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_smooth_interface_is_found_and_all_else_keeps_its_uncertainty(seed: int) -> None:
+    """Counts scatter to either side of smooth: at the bound, or a little within."""
+    text = FILM.replace("[2, 15]", "[0, 15]").replace("[2, 8]", "[0, 8]")
+    slabs = stack([237.0], [0.0, 4.1, 2.07], roughness=[6.0, 0.0])
+    expected = 1e6 * model_curve(Q, 0.02 * Q, slabs)[0].numpy()
+    counts = np.random.default_rng(seed).poisson(expected)
+    fit = fit_curve(load(text), Frame.counted(Q.numpy(), counts, 1e6, q_sigma=0.02 * Q.numpy()))
+    at_zero = of(fit, "Si.roughness") == 0
+    assert fit.reason == ("at a bound of the prior: Si.roughness" if at_zero else "")
+    assert np.isnan(fit.sigma).tolist() == [name == "Si.roughness" and at_zero for name in fit.names]
+    for name in ("film.thickness", "film.roughness", "film.sld"):
+        i = fit.names.index(name)
+        assert abs(fit.theta[i] - TRUTH[name]) < 3.5 * fit.sigma[i]
 
 
 def test_what_the_data_do_not_determine_is_told() -> None:

@@ -94,7 +94,8 @@ def test_values_hold_the_known_and_the_free(parameters: Parameters) -> None:
 def test_slopes_gather_to_those_of_the_parameters(parameters: Parameters) -> None:
     theta = parameters.theta(cube(parameters))
     _, slopes = model_curve_and_slopes(Q, 0.02 * Q, parameters.slabs(theta))
-    by_theta = parameters.gather(slopes)
+    by_square = torch.where(parameters.is_roughness, 2 * theta, 1.0)
+    by_theta = parameters.gather(slopes) * by_square[:, None]
     assert by_theta.shape == (5, len(Q), 12)
     for i in range(12):
         h = 1e-6 * (parameters.high - parameters.low)[i]

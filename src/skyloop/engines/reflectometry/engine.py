@@ -46,7 +46,7 @@ class Engine:
         ConfigError: nothing is free in the configuration.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     result_type: ClassVar[type] = Result
 
     def __init__(self, config: Config) -> None:

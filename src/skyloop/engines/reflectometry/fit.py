@@ -10,6 +10,7 @@ import torch
 from scipy.stats import qmc
 from torch import Tensor
 
+from skyloop.engines.reflectometry.chart import Chart
 from skyloop.engines.reflectometry.config import Config
 from skyloop.engines.reflectometry.frame import Frame
 from skyloop.engines.reflectometry.likelihood import Data, gather
@@ -42,8 +43,6 @@ class Search:
     """Steps from the best distinct ends of a first look, at most."""
     tolerance: float = 1e-9
     """A step that promises less log likelihood is the last."""
-    thins: bool = False
-    """Whether the first look at a dense curve takes no more points than its fringes need."""
 
 
 THOROUGH = Search()
@@ -53,7 +52,7 @@ THOROUGH = Search()
 def quick_search(n_parameters: int) -> Search:
     """For a fit that only guides; many parameters need more starts, or it misses a mode now and then."""
     starts = max(_FEWEST_STARTS, _STARTS_PER_PARAMETER * n_parameters)
-    return Search(starts=starts, steps=30, tolerance=1e-3, thins=True)
+    return Search(starts=starts, steps=30, tolerance=1e-3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +74,10 @@ class Fit:
     theta: FloatArray
     """Their values [p]."""
     sigma: FloatArray
-    """Standard deviations [p] from the error bars of the data; NaN where the data do not tell."""
-    covariance: FloatArray
-    """Inverse of the Fisher information [p, p]; nothing in it is scaled by chi2."""
+    """Standard deviations [p] from the error bars of the data; NaN where the data do not tell.
+
+    Nothing in them is scaled by chi2.
+    """
     chi2: float
     """Sum of squares of (data - model)/sigma over the degrees of freedom."""
     cost: float
@@ -96,7 +96,8 @@ def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: i
     Maximum likelihood of `likelihood.Data` (counts: negative binomial or Poisson, so that few counts are
     not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
     fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on data with a
-    coarse systematic error, and the best distinct few are then refined on the data as they are. Where
+    coarse systematic error, of a dense curve no more than its fringes need, and the best distinct few are
+    then refined on the data as they are. Where
     many fringes fit into the range of a thickness, the starts are the likeliest of many points.
 
     Raises:
@@ -114,19 +115,19 @@ def fit_data(config: Config, data: Data, *, search: Search = THOROUGH, key: int 
         ConfigError: nothing is free.
         DataError: no parameters have a finite likelihood.
     """
-    parameters = Parameters.of(config)
-    if not len(parameters):
+    chart = Chart(Parameters.of(config))
+    if not len(chart.parameters):
         raise ConfigError("sample: nothing is free; mend: give at least one parameter as [low, high]")
-    scouts = _scouted(parameters, _coarse(parameters, data, thins=search.thins), search.starts, key)
-    found = _minimised(parameters, data, scouts, max_steps=search.steps, tolerance=search.tolerance)
-    return _fit(parameters, data, _picked(found, _distinct(found)))
+    scouts = _scouted(chart, _coarse(chart.parameters, data), search.starts, key)
+    found = _minimised(chart, data, scouts, max_steps=search.steps, tolerance=search.tolerance)
+    return _fit(chart, data, _picked(found, _distinct(found)))
 
 
-def _coarse(parameters: Parameters, data: Data, *, thins: bool) -> Data:
-    """Data for a first look: with a coarse systematic error, and on request thinned to what fringes need."""
+def _coarse(parameters: Parameters, data: Data) -> Data:
+    """Data for a first look: with a coarse systematic error, and thinned to what fringes need."""
     enough = max(math.ceil(_PER_FRINGE_SEEN * _fringes(parameters, data, 1.0)), _FEWEST_SEEN)
     coarse = replace(data, systematic=max(data.systematic, _SCOUT_SYSTEMATIC))
-    return coarse if not thins or len(data) < 2 * enough else coarse.thinned(enough)
+    return coarse if len(data) < 2 * enough else coarse.thinned(enough)
 
 
 def _fringes(parameters: Parameters, data: Data, u: float) -> float:
@@ -135,10 +136,10 @@ def _fringes(parameters: Parameters, data: Data, u: float) -> float:
     return float(parameters.slabs(theta).thickness.sum() * np.abs(data.q).max() / (2.0 * np.pi))
 
 
-def _scouted(parameters: Parameters, data: Data, starts: int, key: int) -> Tensor:
+def _scouted(chart: Chart, data: Data, starts: int, key: int) -> Tensor:
     """Where to refine: the best distinct ends of a short search on coarse data."""
-    begin = _promising(parameters, data, starts, key)
-    ends = _minimised(parameters, data, begin, max_steps=_SCOUT_STEPS, tolerance=_SCOUT_TOLERANCE)
+    begin = chart.of_prior(_promising(chart.parameters, data, starts, key))
+    ends = _minimised(chart, data, begin, max_steps=_SCOUT_STEPS, tolerance=_SCOUT_TOLERANCE)
     return ends.x[_distinct(ends)[:_REFINED]]
 
 
@@ -164,12 +165,10 @@ def _sobol(starts: int, dimensions: int, key: int) -> Tensor:
     return torch.from_numpy(points[:starts])
 
 
-def _minimised(
-    parameters: Parameters, data: Data, starts: Tensor, *, max_steps: int, tolerance: float
-) -> Minimum:
-    ones = torch.ones(len(parameters), dtype=torch.float64)
+def _minimised(chart: Chart, data: Data, starts: Tensor, *, max_steps: int, tolerance: float) -> Minimum:
+    ones = torch.ones(len(chart.parameters), dtype=torch.float64)
     return least_squares(
-        lambda u: _quadratic(parameters, data, u),
+        lambda x: _quadratic(chart, data, x),
         starts,
         low=torch.zeros_like(ones),
         high=ones,
@@ -178,15 +177,15 @@ def _minimised(
     )
 
 
-def _quadratic(parameters: Parameters, data: Data, u: Tensor) -> Quadratic:
-    """Minus the log likelihood at points u [batch, p] of the unit cube."""
-    theta = parameters.theta(u)
+def _quadratic(chart: Chart, data: Data, x: Tensor) -> Quadratic:
+    """Minus the log likelihood at points x [batch, p]."""
+    parameters, theta = chart.parameters, chart.theta(x)
     q, q_sigma = torch.from_numpy(data.q), torch.from_numpy(data.q_sigma)
     curve, slopes = model_curve_and_slopes(q, q_sigma, parameters.slabs(theta))
-    by_u = parameters.gather(slopes) * parameters.slope(theta)[:, None, :]
+    by_x = parameters.gather(slopes) * chart.slope(theta)[:, None, :]
     groups = torch.from_numpy(np.searchsorted(data.starts, np.arange(len(data.q)), "right") - 1)
-    share = by_u * torch.from_numpy(data.share)[:, None]
-    jacobian = share.new_zeros(len(u), len(data), len(parameters)).index_add_(1, groups, share)
+    share = by_x * torch.from_numpy(data.share)[:, None]
+    jacobian = share.new_zeros(len(x), len(data), len(parameters)).index_add_(1, groups, share)
     score, information = _score(data, data.expected(curve.numpy()))
     return Quadratic(
         cost=-torch.from_numpy(data.log_likelihood(curve.numpy())),
@@ -235,18 +234,15 @@ def _picked(found: Minimum, rows: list[int]) -> Minimum:
     )
 
 
-def _fit(parameters: Parameters, data: Data, found: Minimum) -> Fit:
-    theta = parameters.theta(found.x)
-    slope = parameters.slope(theta[:1])
-    in_units = covariance(found.curvature[:1])[0] * slope.T * slope
+def _fit(chart: Chart, data: Data, found: Minimum) -> Fit:
+    parameters, theta = chart.parameters, chart.theta(found.x)
     modes = tuple(Mode(t, c) for t, c in zip(theta.numpy(), found.cost.tolist(), strict=True))
-    sigma = in_units.diagonal().sqrt().numpy()
+    sigma = covariance(found.curvature[:1])[0].diagonal().sqrt()
     reason = _reason(parameters, found, sigma)
     return Fit(
         names=parameters.names,
         theta=modes[0].theta,
-        sigma=sigma,
-        covariance=in_units.numpy(),
+        sigma=chart.sigma(theta[0], sigma).numpy(),
         chi2=_chi2(parameters, data, theta[:1]),
         cost=modes[0].cost,
         modes=modes,
@@ -262,14 +258,14 @@ def _chi2(parameters: Parameters, data: Data, theta: Tensor) -> float:
     return float((data.residuals(curve) ** 2).sum() / freedom) if freedom > 0 else float("nan")
 
 
-def _reason(parameters: Parameters, found: Minimum, sigma: FloatArray) -> str:
+def _reason(parameters: Parameters, found: Minimum, sigma: Tensor) -> str:
     names = zip(parameters.names, found.at_bound[0].tolist(), strict=True)
     at_bound = [name for name, is_there in names if is_there]
     rivals = int((found.cost[1:] - found.cost[0] < _RIVAL).sum())
     reasons = {
         f"at a bound of the prior: {', '.join(at_bound)}": bool(at_bound),
         "not converged": not bool(found.converged[0]),
-        "the data do not determine all parameters": bool(np.isnan(sigma).any()),
+        "the data do not determine all parameters": bool(sigma.isnan().any()),
         f"other minima explain the data as well: {rivals}": rivals > 0,
     }
     return "; ".join(reason for reason, holds in reasons.items() if holds)

@@ -115,8 +115,6 @@ class Media:
     """[L, batch], 2 thickness."""
     damping: Tensor
     """[L + 1, batch], -2 roughness^2."""
-    roughness: Tensor
-    """[L + 1, batch]."""
 
     @classmethod
     def of(cls, slabs: Slabs) -> Media:
@@ -130,7 +128,6 @@ class Media:
             absorbs=(loss != 0).any(dim=1).tolist(),
             twice=(2 * slabs.thickness).T.contiguous(),
             damping=(-2 * slabs.roughness**2).T.contiguous(),
-            roughness=slabs.roughness.T.contiguous(),
         )
 
 

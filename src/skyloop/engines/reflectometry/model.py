@@ -42,6 +42,8 @@ class Parameters:
     """[p], highest values."""
     is_log: Tensor
     """[p], true where the prior is uniform in the logarithm."""
+    is_roughness: Tensor
+    """[p], true for the roughness of an interface."""
     target: int
     """Index of the parameter that the user wants to know; -1 when nothing is free."""
     _known: Tensor
@@ -58,6 +60,7 @@ class Parameters:
         known = [e.low for e in entries if not e.is_free]
         places = _places(entries, len(free))
         names = tuple(e.name for e in free)
+        layout = _Layout.of(config.sample, places, nothing=len(entries))
         return cls(
             entries=entries,
             names=names,
@@ -65,10 +68,11 @@ class Parameters:
             low=_vector([e.low for e in free]),
             high=_vector([e.high for e in free]),
             is_log=torch.tensor([e.is_log for e in free], dtype=torch.bool),
+            is_roughness=torch.isin(torch.arange(len(free)), layout.roughness),
             target=names.index(config.target) if config.target else min(0, len(free) - 1),
             _known=_vector([*known, 0.0]),
             _places=torch.tensor(list(places.values())),
-            _layout=_Layout.of(config.sample, places, nothing=len(entries)),
+            _layout=layout,
         )
 
     def __len__(self) -> int:
@@ -109,7 +113,10 @@ class Parameters:
         )
 
     def gather(self, slopes: Slabs) -> Tensor:
-        """Derivatives [batch, n, p] by theta from those by slabs, which have n inserted as axis 1."""
+        """Derivatives [batch, n, p] by theta, or by the square of a roughness, from those by slabs.
+
+        Theirs have n inserted as axis 1, and are by the squares of the roughnesses too.
+        """
         at = self._layout
         first = slopes.scale
         pool = first.new_zeros(*first.shape, len(self._places) + 1)

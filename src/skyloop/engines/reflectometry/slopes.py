@@ -30,7 +30,7 @@ class Slopes:
     isld: Tensor
     """[batch, n, L + 2], angstrom^2/1e-6; zero for the fronting."""
     roughness: Tensor
-    """[batch, n, L + 1], 1/angstrom."""
+    """[batch, n, L + 1], 1/angstrom^2: by the square of each, because by itself none tells at zero."""
     q: Tensor
     """[batch, n], angstrom."""
 
@@ -123,7 +123,7 @@ def _downward(
         by_r, by_x = share * (1 - x * x), share * (1 - r * r)
         bend = e / (above + below + TINY) ** 2
         damped = media.damping[j] * r
-        roughness[j] = -4 * media.roughness[j] * (by_r * r * above * below).real
+        roughness[j] = -2 * (by_r * r * above * below).real
         by_k = by_k + by_r * below * (2 * bend + damped)
         by_square = by_k / (2 * above + TINY)
         if j == 0:

@@ -48,7 +48,8 @@ def model_curve(q: Tensor, q_sigma: Tensor, slabs: Slabs) -> Tensor:
 def model_curve_and_slopes(q: Tensor, q_sigma: Tensor, slabs: Slabs) -> tuple[Tensor, Slabs]:
     """The curve [batch, n] of `model_curve` and its derivatives by each number of the slabs.
 
-    The derivatives have the fields of the slabs with n inserted as axis 1.
+    The derivatives have the fields of the slabs with n inserted as axis 1; those by a roughness are by its
+    square.
     """
     batch, layers = slabs.thickness.shape
     smeared = q.new_empty(batch, len(q))
