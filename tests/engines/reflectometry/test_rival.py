@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks._adaptive import NEUTRONS, adaptive, truth  # pyright: ignore[reportMissingImports]
+from benchmarks._oxide import OXIDE  # pyright: ignore[reportMissingImports]
 from skyloop.engines.reflectometry import Config, Engine, Frame, example
 from skyloop.engines.reflectometry import engine as reflectometry_engine
 from skyloop.engines.reflectometry.assess import Assessment
@@ -160,7 +161,7 @@ def test_candidates_tell_the_target_as_far_as_they_tell_the_layer():
 
 def test_a_run_on_a_sample_with_an_unknown_oxide_ends_as_a_misfit():
     # Believed as soon as two inferences agreed, it stopped 31 angstrom wrong at 0.46 claimed.
-    run = adaptive(NEUTRONS, truth(NEUTRONS, 6, oxide=True))
+    run = adaptive(NEUTRONS, truth(NEUTRONS, 6, hidden=OXIDE))
     assert run.reason == Reason.MODEL_MISFIT
 
 

@@ -86,7 +86,7 @@ class Result:
     further_layer_gain: float
     """Log likelihood of the best sample with one thin layer more, above the model's; NaN: not sought."""
     further_layer_target: float
-    """The target, if there is such a layer, in its own unit; NaN when it was not sought."""
+    """The target with that layer, in its own unit; others may fit as well. NaN when it was not sought."""
     q_grid: Annotated[FloatArray, Quantity("1/angstrom", ("grid",))]
     """Candidates for the next point."""
     prediction: Curve
