@@ -22,7 +22,9 @@ def run(title: str, parts: Sequence[Part]) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer samples and repeats")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
+    console = Console(width=150)
+    console.print(title)
     figures = [figure for part in parts for figure in part(given.quick)]
-    Console(width=150).print(table_of(figures))
+    console.print(table_of(figures))
     if given.json:
         write_json(figures, given.json)

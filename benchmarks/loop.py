@@ -1,4 +1,7 @@
-"""The loop itself: what it costs the scan, how soon it acts, how fast it replays."""
+"""The loop itself: what it costs the scan, how soon it acts, how fast it replays.
+
+Hung engines, dead stores and an aborted run are part of it: what the log says of them is meant to be there.
+"""
 
 from __future__ import annotations
 

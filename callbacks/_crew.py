@@ -63,7 +63,7 @@ class Crew:
     def take(self, name: str, doc: dict[str, Any]) -> None:
         """Take a raw document; never raises."""
         if self._inbox.retired or self._is_copy:
-            self._refuse(name)
+            self._refuse(name, doc)
             return
         seen = guarded(self._newest.see, name, doc)
         doubted = [] if isinstance(seen, Broken) else seen  # the gate puts it aside with its reason
@@ -74,7 +74,7 @@ class Crew:
         copy = guarded(handed_over, name, doc)
         kept = doc if isinstance(copy, Broken) else copy
         if not self._mailbox.put((name, kept, time.monotonic(), doubted)):
-            self._refuse(name)
+            self._refuse(name, doc)
         self._tell_of_backlog()
 
     @property
@@ -164,8 +164,9 @@ class Crew:
         if current_thread() is self.thread or self._sinks.is_here:
             raise waits_for_itself(call)
 
-    def _refuse(self, name: str) -> None:
+    def _refuse(self, name: str, doc: Any) -> None:
         reason = "the analysis was closed before this document came"
         if self._is_copy:
             reason = "the analysis is in the process that this one was forked from; mend: make it here"
-        self._pipeline.quarantine(Quarantined(str(name), "", reason, ""))
+        uid = str(doc.get("uid", "")) if isinstance(doc, dict) else ""
+        self._pipeline.quarantine(Quarantined(str(name), uid, reason, ""))

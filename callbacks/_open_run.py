@@ -54,6 +54,8 @@ class OpenRun:
     waiting: list[Waiting] = field(default_factory=list[Waiting])
     opened: bool = False
     frames_in: int = 0
+    of_others: int = 0
+    """Events that hold no frame of the technique."""
     not_analysed: int = 0
     last_reason: str = ""
     """Why the last frame without an analysis has none."""

@@ -138,14 +138,14 @@ def _affordable(limits: Limits, pace: Pace, action: Action, situation: Situation
     time = situation.spent + pace.cost(situation.position, action)
     dose = situation.dose + action.count_time
     # the step to the first point is NaN, which exceeds nothing: the run may begin anywhere
-    for rule, value, limit in (
-        ("step", step, limits.step),
-        ("time", time, limits.time),
-        ("dose", dose, limits.dose),
-        ("points", len(situation.measured) + 1, limits.points),
+    for rule, what, value, limit in (
+        ("step", "the step", step, limits.step),
+        ("time", "the beam time in s", time, limits.time),
+        ("dose", "the dose in s", dose, limits.dose),
+        ("points", "the number of points", len(situation.measured) + 1, limits.points),
     ):
         if limit is not None and value > limit * (1 + _ROUNDING):
-            return Verdict(rule, f"{rule} would be {value:g}, more than the limit {limit:g}")
+            return Verdict(rule, f"{what} would be {value:g}, more than the limit {limit:g}")
     return None
 
 

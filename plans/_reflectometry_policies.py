@@ -36,7 +36,7 @@ class StopWhenKnown:
     """Leaves the fixed scan as it is, and ends it when the target is known."""
 
     name: ClassVar[str] = "stop_when_known"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     technique: ClassVar[str] = "reflectometry"
 
     target_sigma: float
@@ -45,9 +45,11 @@ class StopWhenKnown:
     def __call__(self, results: Sequence[Result], situation: Situation, /) -> Choice:
         """Stop or continue."""
         del situation
-        if results and _known(results[-1], self.target_sigma):
+        if not results:
+            return Continue()
+        if _known(results[-1], self.target_sigma):
             return Stop(Reason.TARGET_REACHED)
-        return Continue()
+        return Continue(Reason.MODEL_MISFIT if _misfits(results[-1]) else "")
 
 
 @dataclass(frozen=True)

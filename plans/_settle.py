@@ -21,6 +21,7 @@ from skyloop.plans._watch import SILENT, UNHEARD
 from skyloop.runtime.guarded import Broken, guarded
 
 __all__ = [
+    "BUDGETS",
     "REFUSED",
     "REFUSED_AGAIN",
     "REFUSED_BEFORE",
@@ -39,7 +40,8 @@ REFUSED_AGAIN = "refused again"
 REFUSED_BEFORE = "refused before"
 """Answer: nobody was asked, because a person refused the same point or the same stop earlier in the run."""
 
-_BUDGETS = ("time", "dose", "points")
+BUDGETS = ("time", "dose", "points")
+"""Rules of the guard that end a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +190,4 @@ def _follow(course: Course, situation: Situation, detour: _Detour) -> Settled:
         if within(course.limits, course.pace, action, situation).accepted:
             return Settled(detour.source, action, detour.reason)
     refusal = within(course.limits, course.pace, left[0], situation)
-    return Settled("guard", None, Reason.BUDGET if refusal.rule in _BUDGETS else Reason.GUARD)
+    return Settled("guard", None, Reason.BUDGET if refusal.rule in BUDGETS else Reason.GUARD)

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bluesky import plan_stubs as bps
@@ -20,6 +20,7 @@ from skyloop.plans._guard import ACCEPTED, Guard, Guarded, Verdict
 from skyloop.plans._numbers import NAN
 from skyloop.plans._point import drop_open, move, read_point
 from skyloop.plans._settle import (
+    BUDGETS,
     REFUSED,
     REFUSED_AGAIN,
     REFUSED_BEFORE,
@@ -31,7 +32,7 @@ from skyloop.plans._settle import (
 )
 from skyloop.plans._steering import Instrument, Steering
 from skyloop.plans._watch import STREAM, Watch, patience
-from skyloop.plans._words import names_of, point, question, said, wanted
+from skyloop.plans._words import advice, names_of, point, question, said, wanted
 
 __all__ = ["steer"]
 
@@ -57,8 +58,8 @@ def steer(
         Messages of one run with the streams `primary` and `decision`.
 
     Returns:
-        JSON values: run_uid, reason, target, target_sigma, points (measured), points_used (those that the
-        last result rests on), decisions, beam_time, mode.
+        JSON values: run_uid, reason, target, target_sigma, outcome, analysis_reason and confirmed of the last
+        result, points (measured), points_used (those that it rests on), decisions, beam_time, mode.
 
     Raises:
         RefusedError: the fixed scan itself leaves the limits; nothing was moved yet.
@@ -77,10 +78,15 @@ def steer(
 
 
 def _check_course(checks: AsyncChecks, course: Course) -> MsgGenerator[None]:
-    """Refuse a fixed scan that the guard would not let happen, before anything moves."""
+    """Refuse a fixed scan that the guard would not let happen, before anything moves.
+
+    One that is longer than a budget is cut there.
+    """
     measured: list[Action] = []
     for action in course.fixed:
         verdict = yield from checks.ask(action, course.situation(measured))
+        if measured and verdict.rule in BUDGETS:
+            return
         verdict.assure()
         measured.append(action)
 
@@ -178,7 +184,7 @@ class _Loop:
         if about is None or not verdict.accepted:
             return None
         if steering.course.mode == "advise":
-            self._advise(about, question(asked, self._results, self._names))
+            self._advise(about, advice(asked, self._results, self._names))
         if steering.gate is None or steering.course.mode != "confirm":
             return None
         if about in self._refusals:
@@ -270,12 +276,25 @@ class _Loop:
             "reason": self._last.reason if self._last else "",
             "target": _json(last["target"]),
             "target_sigma": _json(last["target_sigma"]),
+            **_trust(self._results),
             "points": len(self._measured),
             "points_used": self._used,
             "decisions": self._seq,
             "beam_time": self._situation.spent,
             "mode": self._steering.course.mode,
         }
+
+
+def _trust(results: Sequence[Any]) -> dict[str, Any]:
+    """Whether the last result can be used."""
+    if not results:
+        return {"outcome": "", "analysis_reason": "", "confirmed": False}
+    last = results[-1]
+    return {
+        "outcome": str(last.outcome),
+        "analysis_reason": last.reason,
+        "confirmed": bool(getattr(last, "confirmed", False)),
+    }
 
 
 def _json(value: float) -> float | None:

@@ -15,7 +15,7 @@ from skyloop.plans._settle import Asked, known
 from skyloop.plans._steering import Instrument, Steering
 from skyloop.runtime.guarded import guarded
 
-__all__ = ["Names", "names_of", "point", "question", "said", "wanted"]
+__all__ = ["Names", "advice", "names_of", "point", "question", "said", "wanted"]
 
 _WHY_STOP: Mapping[str, str] = {
     Reason.TARGET_REACHED: "it is known well enough, and an independent analysis agrees",
@@ -93,12 +93,17 @@ def said(answer: Answer | None) -> dict[str, Any]:
 
 def question(asked: Asked, results: Sequence[Any], names: Names) -> str:
     """What a person is asked: what is known, what the policy wants, and why."""
+    return advice(asked, results, names) + (". Measure there?" if asked.proposal else "?")
+
+
+def advice(asked: Asked, results: Sequence[Any], names: Names) -> str:
+    """What is known, what the policy wants, and why."""
     last = known(results)
     now = f"{_known(last, names)}. " if results else ""
     if asked.proposal is None:
         why = _WHY_STOP.get(asked.reason)
-        return f"{now}Stop the measurement here ({asked.reason}{f': {why}' if why else ''})?"
-    return f"{now}{_wish(asked.proposal, last['target_sigma'], names)}. Measure there?"
+        return f"{now}Stop the measurement here ({asked.reason}{f': {why}' if why else ''})"
+    return f"{now}{_wish(asked.proposal, last['target_sigma'], names)}"
 
 
 def _known(last: Mapping[str, float], names: Names) -> str:

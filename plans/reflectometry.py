@@ -71,8 +71,8 @@ def stop_when_known(
         md: more metadata.
 
     Returns:
-        JSON values: run_uid, reason, target, target_sigma, points (measured), points_used (those that the
-        last result rests on), decisions, beam_time, mode.
+        JSON values: run_uid, reason, target, target_sigma, outcome, analysis_reason and confirmed of the last
+        result, points (measured), points_used (those that it rests on), decisions, beam_time, mode.
 
     Raises:
         ConfigError: an argument cannot be used; nothing was moved yet.
@@ -156,8 +156,8 @@ def adaptive_reflectivity(
         md: more metadata.
 
     Returns:
-        JSON values: run_uid, reason, target, target_sigma, points (measured), points_used (those that the
-        last result rests on), decisions, beam_time, mode.
+        JSON values: run_uid, reason, target, target_sigma, outcome, analysis_reason and confirmed of the last
+        result, points (measured), points_used (those that it rests on), decisions, beam_time, mode.
 
     Raises:
         ConfigError: an argument cannot be used; nothing was moved yet.

@@ -132,3 +132,25 @@ def test_what_a_fault_without_a_traceback_says_is_kept() -> None:
     with analyzer("inline") as analysis:
         analysis._pipeline.faults.note(Broken("told", ValueError("told")))
         assert analysis.health.faults == ("told",)
+
+
+def test_a_first_run_that_holds_nothing_for_the_technique_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    technique = replace(toy.TECHNIQUE, frame_of=lambda point: None, keys={"counts": "pilatus", "per": 1.0})
+    with analyzer("thread", technique) as analysis:
+        played(analysis, "raw-1", "raw-2")
+    assert errors(caplog) == [
+        "run raw-1 holds nothing for 'toy', which looks for counts='pilatus'; "
+        "mend, if it should: give the names of its data"
+    ]
+
+
+def test_a_run_of_others_after_the_first_frame_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    mine = {"raw-1"}
+    technique = replace(
+        toy.TECHNIQUE, frame_of=lambda point: toy.frame_of(point) if point.run["uid"] in mine else None
+    )
+    with analyzer("thread", technique) as analysis:
+        played(analysis, "raw-1", "raw-2")
+    assert errors(caplog) == []

@@ -34,6 +34,15 @@ def test_documents_that_were_put_aside_are_named_with_uid_reason_and_run(
     assert "put aside document 'event' (uid 'the-bad-one'): " + bad.reason in caplog.text
 
 
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_a_document_after_the_end_is_named_too(executor: str) -> None:
+    with analyzer(executor) as analysis:
+        pass
+    analysis(*toy.raw_run([1.0])[0])
+    (late,) = analysis.health.put_aside
+    assert (late.name, late.uid) == ("start", "raw-1")
+
+
 def test_many_documents_that_were_put_aside_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_options, "_KEPT", 10)
     docs = toy.raw_run([1.0], stop=False)

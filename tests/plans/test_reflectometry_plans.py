@@ -16,6 +16,7 @@ from film import CONFIG, MOVES, SCAN, TRUTH, Beamline, grid
 
 from skyloop.callbacks import Options
 from skyloop.callbacks.reflectometry import reflectometry
+from skyloop.errors import RefusedError
 from skyloop.plans import Action, Pace, adaptive_reflectivity, stop_when_known, verify
 from skyloop.runtime.sinks import Sink
 from skyloop.sim.detector import Fault
@@ -29,6 +30,7 @@ def test_the_target_is_found_in_less_beam_time_than_the_fixed_scan_takes() -> No
     beamline = Beamline()
     result = beamline.adaptive()
     assert result["reason"] == "target_reached"
+    assert (result["outcome"], result["analysis_reason"], result["confirmed"]) == ("ok", "", True)
     assert abs(result["target"] - TRUTH["film.thickness"]) < 4 * result["target_sigma"]
     assert result["target_sigma"] <= 1.0
     fixed = Pace(5.0, 100.0).total([Action(q, 20.0) for q in grid()])
@@ -136,8 +138,28 @@ def test_a_model_that_does_not_fit_is_answered_by_the_fixed_scan_within_its_time
     result = beamline.adaptive(num=20)
     positions = np.linspace(SCAN["start"], SCAN["stop"], 20)
     assert result["reason"] == "model_misfit"
+    assert (result["outcome"], result["confirmed"]) == ("degraded", False)
+    assert "does not describe the data" in result["analysis_reason"]
     assert {int(np.argmin(np.abs(positions - q))) for q in beamline.positions} == set(range(20))
     assert result["beam_time"] <= Pace(5.0, 100.0).total([Action(q, 20.0) for q in positions]) * 1.0001
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize(("limit", "most"), [("budget", 150.0), ("max_dose", 60.0)])
+def test_less_than_the_fixed_scan_takes_is_a_budget_too(limit: str, most: float, silent: bool) -> None:
+    beamline = Beamline(silent=silent)
+    result = beamline.adaptive(**{limit: most}, timeout=0.01 if silent else 5.0)
+    counted = [event["data"]["count_time"] for event in beamline.analysis.events("primary")]
+    assert (result["beam_time"] if limit == "budget" else sum(counted)) <= most * 1.0001
+    assert result["reason"] == "budget"
+    assert result["points"] > 1
+
+
+def test_a_budget_below_the_first_point_is_refused_before_anything_moves() -> None:
+    beamline = Beamline()
+    with pytest.raises(RefusedError, match="the beam time in s would be 25, more than the limit 1"):
+        beamline.adaptive(budget=1.0)
+    assert beamline.positions == []
 
 
 def test_a_point_that_cannot_be_used_is_counted_among_the_points_and_not_among_those_used() -> None:
@@ -159,6 +181,7 @@ def test_without_an_analysis_every_point_of_the_scan_is_measured() -> None:
     assert beamline.positions == grid()
     assert result["reason"] == "analysis_lost"
     assert (result["target"], result["target_sigma"]) == (None, None)
+    assert (result["outcome"], result["confirmed"]) == ("", False)
 
 
 def test_without_an_analysis_the_adaptive_plan_is_the_fixed_scan_in_no_more_time() -> None:

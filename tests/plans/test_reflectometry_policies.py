@@ -33,7 +33,8 @@ KNOWN = FakeResult(target_sigma=0.5, confirmed=True)
 )
 def test_a_small_uncertainty_counts_only_when_it_is_confirmed(result: Any, stops: bool) -> None:
     choice = StopWhenKnown(1.0)([result], Situation((), 0.0, 0))
-    assert choice == (Stop(Reason.TARGET_REACHED) if stops else Continue())
+    goes_on = Continue(Reason.MODEL_MISFIT if result.p_value < 1e-3 else "")
+    assert choice == (Stop(Reason.TARGET_REACHED) if stops else goes_on)
 
 
 POLICY = GainPerSecond(

@@ -69,6 +69,7 @@ def test_advise_alone_tells_each_wish_once(mode: str, told: int, caplog: pytest.
     assert all(line.startswith("advice: ") for line in lines)
     if lines:
         assert "Stop the measurement here" in lines[-1]
+        assert not any("?" in line for line in lines)  # nobody is asked
 
 
 def test_the_same_seed_gives_the_same_decisions_and_another_seed_others() -> None:
