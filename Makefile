@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARKS := $(filter-out report,$(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check bench examples clean
@@ -12,7 +13,8 @@ help:
 	@echo "make check  linters, types, import contracts, contents of wheel and sdist"
 	@echo "make bench  side by side with the peers"
 
-# torch first and by its pin: a plain requirement would bring gigabytes of GPU libraries
+# torch first and by its pin, so that nothing else chooses its build; on Linux the public index has the one with GPU
+# libraries, some gigabytes more: point pip at an index or a folder with a CPU build of this pin to be spared them
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
@@ -48,9 +50,8 @@ examples: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	mkdir -p build
-	$(BIN)/python -m benchmarks.reflectometry --json build/reflectometry.json
-	$(BIN)/python -m benchmarks.loop --json build/loop.json
-	$(BIN)/python -m benchmarks.report build/reflectometry.json build/loop.json > docs/benchmarks.md
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --json build/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.report $(BENCHMARKS:%=build/%.json) > docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,10 +20,10 @@ _HOW_TO_READ = """
 - `reflectometry.adaptive` is simulated beam time with moves, for 200 samples from the prior (20 and 8 with
   `--quick`). Both runs end at the same posterior standard deviation, the uniform one by an oracle. Samples
   that neither knows after a hundred thousand seconds are `left_out`.
-- `wrong_model_detected` counts samples with an oxide of 20 to 80 angstrom that the model does not know, as
-  far as an hour of uniform scan shows the misfit; `.thin` counts all samples with one of 10 to 20 angstrom,
-  which shifts the target and often does not show in such data at all. `coverage_oxide_in_model` has these
-  samples and a model with an oxide of 0 to 40 angstrom.
+- `wrong_model_detected` is the share of runs that do not stop as known, or stop within 3 sigma of the truth. The
+  samples have an oxide of 20 to 80 angstrom that the model does not know, as far as an hour of uniform scan
+  shows the misfit; `.thin` has all samples with one of 10 to 20 angstrom, which shifts the target and often
+  does not show in such data at all. `coverage_oxide_in_model` has these and a model with an oxide of 0 to 40.
 - The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
   a misfit was changed after three right models were called wrong among them.
 - The oracle stops at a small standard deviation, whatever else its result says. One that leans on the end of
@@ -44,13 +45,18 @@ def page(files: list[Path]) -> str:
         "",
         f"Measured on {datetime.now(UTC):%Y-%m-%d} with the commands of `make bench`; {_machine()}.",
         "",
-        ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
+        f"At commit {_commit()}, with " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES) + ".",
         _HOW_TO_READ,
         "| figure | skyloop | peer | goal | unit | peer is | reached |",
         "|---|---|---|---|---|---|---|",
         *(_line(row) for row in rows),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""What the demo shows of what it measured; `make demo` itself is run where the whole is checked."""
+"""What the demo shows of what it measured; `.ci/run` runs the whole of it."""
 
 from __future__ import annotations
 
