@@ -20,8 +20,8 @@ _HOW_TO_READ = """
 - `reflectometry.adaptive` is simulated beam time with moves, for 200 samples from the prior (20 and 8 with
   `--quick`). Both runs end at the same posterior standard deviation, the uniform one by an oracle. Samples
   that neither knows after a hundred thousand seconds are `left_out`.
-- `wrong_model_detected` is the share of runs that do not stop as known, or stop within 3 sigma of the truth. The
-  samples have an oxide of 20 to 80 angstrom that the model does not know, as far as an hour of uniform scan
+- `wrong_model_detected` is the share of runs that do not stop as known, or stop within 3 sigma of the truth.
+  The samples have an oxide of 20 to 80 angstrom that the model does not know, as far as an hour of uniform scan
   shows the misfit; `.thin` has all samples with one of 10 to 20 angstrom, which shifts the target and often
   does not show in such data at all. `coverage_oxide_in_model` has these and a model with an oxide of 0 to 40.
 - The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
