@@ -21,9 +21,10 @@ _HOW_TO_READ = """
   `--quick`). Both runs end at the same posterior standard deviation, the uniform one by an oracle. Samples
   that neither knows after a hundred thousand seconds are `left_out`.
 - `wrong_model_detected` is the share of runs that do not stop as known, or stop within 3 sigma of the truth.
-  The samples have an oxide of 20 to 80 angstrom that the model does not know, as far as an hour of uniform scan
-  shows the misfit; `.thin` has all samples with one of 10 to 20 angstrom, which shifts the target and often
-  does not show in such data at all. `coverage_oxide_in_model` has these and a model with an oxide of 0 to 40.
+  The samples have an oxide of 20 to 80 angstrom that the model does not know, as far as an hour of uniform
+  scan shows the misfit; `.thin` has all samples with one of 10 to 20 angstrom, which shifts the target and
+  often does not show in such data at all. `coverage_oxide_in_model` has these samples and a model with an
+  oxide of 0 to 40 angstrom.
 - The thresholds of the search for a further layer were set on some of these samples, and the rule of what is
   a misfit was changed after three right models were called wrong among them.
 - The oracle stops at a small standard deviation, whatever else its result says. One that leans on the end of
