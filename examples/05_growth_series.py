@@ -23,6 +23,7 @@ from skyloop.storage.sources import open_source
 
 MODEL = Path(__file__).with_name("growth.yaml")
 GROUP, EVERY, Q_MAX = "DIP_2", 6, 0.15  # the published fits end at this q too
+THIN = 20.0  # angstrom: below two molecules the published fits and ours describe different things
 
 
 def measured_curves() -> Path:
@@ -66,28 +67,50 @@ def analyse(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: result["scan"])
 
 
+def is_trusted(result: dict[str, Any]) -> bool:
+    return result["reflectometry_outcome"] == "ok"
+
+
+def line(result: dict[str, Any], published: float) -> str:
+    """A scan in words; `?` marks a value whose uncertainty does not hold, and the reason says why."""
+    thickness, sigma = (result[f"reflectometry_target{suffix}"] for suffix in ("", "_sigma"))
+    mark = " " if is_trusted(result) else "?"
+    told = ": ".join(filter(None, (result["reflectometry_outcome"], result["reflectometry_reason"])))
+    return (
+        f"scan {result['scan']:2d}: {thickness:6.1f} ± {sigma:.1f} Å {mark} published {published:6.1f} Å, "
+        f"chi2 {result['reflectometry_chi2']:.2f} {told}"
+    )
+
+
 def figure(results: list[dict[str, Any]], published: np.ndarray) -> Figure:
     scan = np.array([result["scan"] for result in results])
     thickness = np.array([result["reflectometry_target"] for result in results])
     sigma = np.array([result["reflectometry_target_sigma"] for result in results])
+    trusted = np.array([is_trusted(result) for result in results])
     drawn = Figure(figsize=(7.5, 6.0), layout="constrained")
     upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=[2.2, 1.0])
     for axes, line in ((upper, 0.0 * scan), (lower, published[scan])):
         value = thickness - line
         axes.fill_between(scan, value - 2 * sigma, value + 2 * sigma, alpha=0.25, lw=0, label="95 %")
-        axes.plot(scan, value, "o-", ms=4, lw=1.2, label="skyloop")
+        axes.plot(scan, value, "-", lw=1.2, color="C0")
+        axes.plot(scan[trusted], value[trusted], "o", ms=4, color="C0", label="skyloop")
+        axes.plot(
+            scan[~trusted], value[~trusted], "o", ms=6, mfc="white", color="C0", label="not to be trusted"
+        )
         axes.grid(alpha=0.2)
     upper.plot(published, ".", ms=4, color="#333333", zorder=3, label="published fit")
-    lower.fill_between(scan, -0.1 * published[scan], 0.1 * published[scan], color="#999999", alpha=0.15, lw=0)
-    lower.plot(scan, 0.1 * published[scan], lw=0.8, ls=":", color="#666666", label="± 10 % of published")
-    lower.plot(scan, -0.1 * published[scan], lw=0.8, ls=":", color="#666666")
+    for side in (-0.1, 0.1):
+        label = "± 10 % of published" if side > 0 else None
+        lower.plot(scan, side * published[scan], lw=0.8, ls=":", color="#666666", label=label)
     upper.set_title("diindenoperylene on silicon, every 6th scan of DIP_2", loc="left", fontsize=10)
     upper.set_ylabel("film thickness [Å]")
     lower.set_ylabel("skyloop - published [Å]")
     lower.set_xlabel("scan number")
-    lower.set_ylim(-22.0, 30.0)
+    off = np.abs(thickness - published[scan]) + 2 * sigma
+    reach = 1.3 * float(off[published[scan] > THIN].max())  # below it the uncertainty fills the picture
+    lower.set_ylim(-reach, reach)
     upper.legend(fontsize=8, frameon=False, loc="upper left")
-    lower.legend(fontsize=8, frameon=False, loc="upper left", ncols=3)
+    lower.legend(fontsize=8, frameon=False, loc="lower right", ncols=4)
     return drawn
 
 
@@ -97,19 +120,14 @@ def main(folder: Path) -> None:
     results, published = analyse(folder / "runs"), published_thickness(file, GROUP)
     off = []
     for result in results:
-        thickness, sigma = (result[f"reflectometry_target{suffix}"] for suffix in ("", "_sigma"))
         told = published[result["scan"]]
-        off.append(abs(thickness / told - 1))
-        print(
-            f"scan {result['scan']:2d}: {thickness:6.1f} ± {sigma:.1f} Å, published {told:6.1f} Å, "
-            f"chi2 {result['reflectometry_chi2']:.2f} {result['reflectometry_outcome']}"
-        )
+        off.append(abs(result["reflectometry_target"] / told - 1))
+        print(line(result, told))
     path = folder / "growth.png"
     figure(results, published).savefig(path, dpi=130)
     print(f"figure {path}")
-    # below two molecules the published fits and ours describe different things
-    thick = [x for x, result in zip(off, results, strict=True) if published[result["scan"]] > 20.0]
-    print(f"median deviation above 20 Å: {100 * float(np.median(thick)):.1f} %")
+    thick = [x for x, result in zip(off, results, strict=True) if published[result["scan"]] > THIN]
+    print(f"median deviation above {THIN:g} Å: {100 * float(np.median(thick)):.1f} %")
     assert max(thick) < 0.1
 
 

@@ -288,12 +288,12 @@ class _Loop:
 def _trust(results: Sequence[Any]) -> dict[str, Any]:
     """Whether the last result can be used."""
     if not results:
-        return {"outcome": "", "analysis_reason": "", "confirmed": False}
+        return {"outcome": "", "analysis_reason": "", "confirmed": None}
     last = results[-1]
     return {
         "outcome": str(last.outcome),
         "analysis_reason": last.reason,
-        "confirmed": bool(getattr(last, "confirmed", False)),
+        "confirmed": getattr(last, "confirmed", None),  # not every technique can confirm
     }
 
 

@@ -9,6 +9,8 @@ from skyloop.callbacks import Analyzer, Options, Technique
 from skyloop.documents.frames import Point
 from skyloop.errors import DataError
 
+__all__ = ["TECHNIQUE", "centroid", "frame_of"]
+
 
 def frame_of(point: Point) -> Frame | None:
     if "motor" not in point.data or "det" not in point.data:
@@ -28,5 +30,7 @@ TECHNIQUE = Technique(
 )
 
 
-def centroid(config: Config | None = None, options: Options | None = None) -> Analyzer:
-    return Analyzer(TECHNIQUE, config or Config(), options, name="centroid")
+def centroid(
+    config: Config | None = None, options: Options | None = None, *, name: str = "centroid"
+) -> Analyzer:
+    return Analyzer(TECHNIQUE, config or Config(), options, name=name)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from skyloop.errors import Outcome
-from skyloop.quantities import Quantity, blank
+from skyloop.quantities import FloatArray, Quantity, blank
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Result:
     """Points that it rests on; a plan returns them as `points_used`."""
 
 
+_FEWEST = 3
+"""Places below which a peak has no width, and its centre no uncertainty."""
+
+
 class Engine:
     version: ClassVar[str] = "1"
     result_type: ClassVar[type] = Result
@@ -53,10 +57,19 @@ class Engine:
 
     def finish(self, state: State, /) -> Result:
         """Centroid sum(x n) / sum(n); its variance is sum((x - centre)^2 n) / sum(n)^2 for Poisson counts."""
-        x, n = np.array([(f.x, f.counts) for f in state]).T
-        if n.sum() < self.config.least:
-            reason = f"{n.sum():g} counts are too few"
+        if not state:
+            return blank(Result, {}, outcome=Outcome.REJECTED, reason="no points", n_points=0)
+        # sorted, so that the last bit does not depend on the order in which they came
+        x, n = np.array(sorted((f.x, f.counts) for f in state)).T
+        reason = self._too_little(x, n)
+        if reason:
             return blank(Result, {}, outcome=Outcome.DEGRADED, reason=reason, n_points=len(x))
         centre = float((x * n).sum() / n.sum())
         sigma = float(np.sqrt((((x - centre) ** 2) * n).sum()) / n.sum())
         return Result(Outcome.OK, "", centre, sigma, len(x))
+
+    def _too_little(self, x: FloatArray, n: FloatArray) -> str:
+        if n.sum() < self.config.least:
+            return f"{n.sum():g} counts are too few"
+        places = len(set(x[n > 0]))
+        return f"counts at {places} places are too few" if places < _FEWEST else ""

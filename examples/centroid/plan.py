@@ -9,7 +9,6 @@ from bluesky.protocols import Movable, Readable
 from bluesky.utils import MsgGenerator
 
 from centroid.engine import Result
-from skyloop.callbacks import Analyzer
 from skyloop.errors import Outcome
 from skyloop.plans import (
     Action,
@@ -50,12 +49,12 @@ class KnownAfterAPass:
 
 def find_peak(
     detectors: Sequence[Readable[Any]],
-    motor: Movable[float],
+    axis: Movable[float],
     start: float,
     stop: float,
     num: int,
     *,
-    analysis: Analyzer,
+    analysis: Any,
     target_sigma: float,
 ) -> MsgGenerator[dict[str, Any]]:
     """Scan up to four passes, until the centre of the peak is known; then move there."""
@@ -64,7 +63,7 @@ def find_peak(
     fixed = tuple(Action(x, 1.0) for _ in range(PASSES) for x in one_pass)
     course = Course(fixed, limits=Limits(position=(start, stop)))
     steering = Steering(policy=KnownAfterAPass(target_sigma, num), course=course, inbox=analysis.inbox)
-    found = yield from steer(Instrument(tuple(detectors), motor), steering)
+    found = yield from steer(Instrument(tuple(detectors), axis), steering)
     if found["target"] is not None:
-        yield from bps.mv(motor, found["target"])
+        yield from bps.mv(axis, found["target"])
     return found

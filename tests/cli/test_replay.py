@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def test_replay_of_a_folder_takes_the_stored_model(skyloop: Command, measured: P
     assert said.code == 0, said.err
     assert raw_file(measured).stem[:8] in said.out
     assert "reflectometry" in said.out
-    assert re.search(r"1 run, \d+ events in", said.out)
+    assert re.search(r"^1 run analysed in [\d.]+ s$", said.out, re.M)
     assert start_of(next(iter(tmp_path.glob("*.jsonl"))))["original_run_uid"] == raw_file(measured).stem
 
 
@@ -157,6 +158,23 @@ def test_replaying_into_the_same_folder_changes_nothing(skyloop: Command, copy: 
     assert {file: file.read_bytes() for file in copy.iterdir()} == before
 
 
+def rows_of(screen: str) -> list[list[str]]:
+    """Cells of each row of the table; what was folded is one line again."""
+    rows: list[list[str]] = []
+    for line in screen.splitlines():
+        if line.startswith("│"):
+            cells = [cell.strip() for cell in line.split("│")[1:-1]]
+            if re.fullmatch(r"[0-9a-f]{8}", cells[0]):
+                rows.append([""] * len(cells))
+            rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells, strict=True)]
+    return rows
+
+
+def row_of(screen: str) -> list[str]:
+    (row,) = rows_of(screen)
+    return row
+
+
 def test_a_replay_marks_what_is_not_to_be_trusted_and_counts_it(
     skyloop: Command, curve: Path, model: Path, tmp_path: Path
 ):
@@ -164,9 +182,9 @@ def test_a_replay_marks_what_is_not_to_be_trusted_and_counts_it(
     model.write_text(MODEL.replace("sld: 4.2", "sld: 0.5"))
     assert skyloop("analyze", curve, "-m", model, "-o", folder).code == 3
     said = skyloop("replay", folder, "-o", tmp_path / "o")
-    (row,) = (line for line in said.out.splitlines() if "degraded" in line)
-    _, _, _, target, chi2, _ = (cell.strip() for cell in row.split("│")[1:-1])
-    assert re.fullmatch(r"[\d.]+ ± [\d.]+ \?", target)
+    _, _, _, target, chi2, outcome = row_of(said.out)
+    assert re.fullmatch(r"film.thickness [\d.]+ ± [\d.]+ \? Å", target)
+    assert outcome.startswith("degraded: model does not describe the data")
     assert "?" not in chi2
     assert said.out.splitlines()[-1].startswith("1 of 1 analysis is not to be trusted: ")
 
@@ -178,6 +196,57 @@ def test_a_replay_of_trusted_results_marks_nothing(
     said = skyloop("replay", tmp_path / "o", "-o", tmp_path / "again")
     assert "?" not in said.out
     assert "not to be trusted" not in said.out
+
+
+@pytest.mark.parametrize("scale", ["[0.5, 0.999]", "[0.5, 1.5]"])
+def test_a_replay_says_of_a_result_what_its_analysis_said(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path, scale: str
+):
+    model.write_text(f"{MODEL}scale: {scale}\n")
+    first = skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
+    (told,) = (line for line in first.out.splitlines() if line.startswith("ok"))
+    caveat = "ok, but scale is at the upper end of its range: the other values depend on where it ends"
+    assert told == caveat if scale == "[0.5, 0.999]" else told.startswith("ok: ")
+    row = row_of(skyloop("replay", tmp_path / "o", "-o", tmp_path / "again").out)
+    assert row[-1] == told.partition(": no check")[0]
+
+
+def test_a_target_at_an_end_of_its_range_has_no_sigma_in_a_replay_either(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    model.write_text(MODEL.replace("[150, 350]", "[150, 239.9]"))
+    assert skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").code in (0, 3)
+    target = row_of(skyloop("replay", tmp_path / "o", "-o", tmp_path / "again").out)[3]
+    assert re.search(r"^film.thickness [\d.]+( \?)? Å, at the upper end of its range \[150, 239.9\]", target)
+
+
+def test_a_row_names_file_points_target_and_unit(skyloop: Command, two: Path, tmp_path: Path):
+    rows = rows_of(skyloop("replay", two, "-o", tmp_path / "o").out)
+    assert {(file, points) for _, file, points, *_ in rows} == {("curve.dat", "20"), ("other.dat", "15")}
+    assert all(re.fullmatch(r"film.thickness .* Å", row[3]) for row in rows)
+
+
+def test_a_row_of_a_scan_names_plan_and_number_and_counts_no_decision(
+    skyloop: Command, measured: Path, tmp_path: Path
+):
+    run, plan, points, *_ = row_of(skyloop("replay", measured, "-o", tmp_path).out)
+    raw = raw_file(measured)
+    assert (run, plan, points) == (f"{raw.stem[:8]} scan {start_of(raw)['scan_id']}", "fixed", str(POINTS))
+
+
+@pytest.mark.parametrize("late", ["curve.dat", "other.dat"])
+def test_runs_stand_in_the_order_in_which_they_were_measured(
+    skyloop: Command, two: Path, tmp_path: Path, late: str
+):
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        if name == "start" and "file" in doc:
+            doc["time"] = 2e9 if doc["file"] == late else 1e9
+
+    for file in two.glob("*.jsonl"):
+        change(file, edit)
+    said = skyloop("replay", two, "-o", tmp_path / "o")
+    assert [row[1] for row in rows_of(said.out)].index(late) == 1
+    assert re.search(r"^2 runs analysed in [\d.]+ s, [\d.]+ s per run$", said.out, re.M)
 
 
 def test_replay_of_a_msgpack_file_gives_the_same_result(skyloop: Command, measured: Path, tmp_path: Path):
@@ -259,8 +328,61 @@ def test_verify_with_another_model_says_that_results_differ(skyloop: Command, me
     assert new != old
     told = f"replayed with another model than the stored analysis (config {new}, not {old}; "
     assert told in said.out
-    assert "it differs in scale, particles) and gives other results: target " in said.out
-    assert re.search(r"; stored target [\d.]+ ± [\d.]+", said.out)
+    assert "it differs in scale, particles) and gives other results: film.thickness " in said.out
+    assert re.search(r"; stored film.thickness [\d.]+ ± [\d.]+( \?)? Å, chi2 ", said.out)
+
+
+def test_verify_of_runs_without_decisions_compares_their_results(skyloop: Command, two: Path, tmp_path: Path):
+    said = skyloop("replay", two, "--verify", "-o", tmp_path / "o")
+    assert said.code == 0, said.err
+    for raw in {start["original_run_uid"] for start in analyses(two)}:
+        assert f"run {raw[:8]}: same final result as the stored analysis" in said.out
+    assert "2 runs have no decisions to verify: not measured by an adaptive plan" in said.out
+
+
+def test_verify_of_a_run_without_decisions_fails_on_another_result(
+    skyloop: Command, two: Path, tmp_path: Path
+):
+    raw, path = (analyses(two)[0][key] for key in ("original_run_uid", "uid"))
+
+    def edit(name: str, doc: dict[str, Any]) -> None:
+        if name == "event" and "frames" in doc["data"]:
+            doc["data"]["reflectometry_target"] += 1e-9
+
+    change(two / f"{path}.jsonl", edit)
+    error = skyloop("replay", two, "--verify", "-o", tmp_path / "o").error
+    assert error.startswith(f"run {raw[:8]}: same model, yet other results than the stored analysis: ")
+
+
+def test_verify_fails_where_the_frame_of_a_stored_analysis_is_gone(
+    skyloop: Command, two: Path, tmp_path: Path
+):
+    raw = analyses(two)[0]["original_run_uid"]
+    file = two / f"{raw}.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith('{"name": "event"')))
+    error = skyloop("replay", two, "--verify", "-o", tmp_path / "o").error
+    assert error.startswith(f"run {raw[:8]}: the replay finds no frame, the stored analysis did; mend: ")
+
+
+def test_verify_compares_with_the_stored_analysis_that_had_the_same_model(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    for more in ("", "scale: [0.9, 1.1]\n"):
+        model.write_text(MODEL + more)
+        assert skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").code in (0, 3)
+    said = skyloop("replay", tmp_path / "o", "--verify", "-m", model, "-o", tmp_path / "again")
+    assert "same final result as the stored analysis" in said.out
+
+
+def test_verify_where_there_is_nothing_to_verify_says_so_before_it_analyses(
+    skyloop: Command, curve: Path, model: Path, tmp_path: Path
+):
+    assert skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o").code == 0
+    analysis_file(tmp_path / "o").unlink()
+    error = skyloop("replay", tmp_path / "o", "--verify", "-m", model, "-o", tmp_path / "again").error
+    assert "nothing to verify: no run has decisions or a stored reflectometry analysis; mend: " in error
+    assert not (tmp_path / "again").exists()
 
 
 def tampered(folder: Path) -> tuple[float, float]:
@@ -312,7 +434,7 @@ def test_verify_with_a_model_that_changes_no_number_does_not_say_other_results(
     other = tmp_path / "other.yaml"
     other.write_text(BEAMLINE.replace("target_sigma: 0.5", "target_sigma: 0.49"))
     said = skyloop("replay", measured, "--verify", "-m", other, "-o", tmp_path / "o")
-    assert re.search(r"it differs in target_sigma\) and still gives target [\d.]+ ±", said.out)
+    assert re.search(r"it differs in target_sigma\) and still gives film.thickness [\d.]+ ±", said.out)
 
 
 def test_each_run_is_replayed_with_the_model_of_its_own_analysis(skyloop: Command, two: Path, tmp_path: Path):
@@ -346,7 +468,7 @@ def test_a_run_without_a_stored_analysis_is_told_and_the_others_go_on(
     raw = gone["original_run_uid"][:8]
     told = f"left out: run {raw}: no stored analysis; mend: --run {raw} --model sample.yaml"
     assert told in said.out
-    assert re.search(r"1 run, \d+ events in", said.out)
+    assert re.search(r"^1 run analysed in [\d.]+ s$", said.out, re.M)
 
 
 def test_a_stored_model_that_cannot_be_used_is_told(skyloop: Command, two: Path, tmp_path: Path):
@@ -433,7 +555,7 @@ def test_verify_takes_the_stored_keys_and_tells_others(
     keys.write_text(YAML.replace("exposure: beam, per_monitor: 3", "monitor: beam, per_monitor: 0.9"))
     said = skyloop("replay", folder, "--verify", "--keys", keys, "-o", tmp_path / "o")
     told = "replayed with other keys than the stored analysis (they differ in exposure, monitor, per_monitor)"
-    assert f"{told} and gives other results: target" in said.out
+    assert f"{told} and gives other results: film.thickness" in said.out
 
 
 def test_a_run_without_a_frame_is_told_with_the_mend(
@@ -525,6 +647,14 @@ def test_a_damaged_file_is_named_with_its_line(skyloop: Command, copy: Path):
     assert re.search(rf"{re.escape(raw.name)}.*line 6", skyloop("replay", copy).error)
 
 
+def test_a_replay_that_fails_leaves_no_thread_that_writes(skyloop: Command, copy: Path):
+    raw, before = raw_file(copy), set(threading.enumerate())
+    lines = raw.read_text().splitlines()
+    raw.write_text("\n".join([*lines[:-1], lines[-1][:40]]) + "\n")
+    assert skyloop("replay", copy).error
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_file_whose_first_line_is_garbage_is_named(skyloop: Command, copy: Path):
     raw = raw_file(copy)
     raw.write_text("\n".join(["garbage", *raw.read_text().splitlines()[1:]]) + "\n")
@@ -538,14 +668,6 @@ def test_a_file_of_other_json_lines_beside_the_runs_is_passed_over(
     (copy / "log.jsonl").write_text('{"level": "info"}\n')
     (copy / "empty.jsonl").write_text("")
     assert skyloop("replay", copy, "-o", tmp_path / "o").code == 0
-
-
-def test_verify_of_a_run_without_decisions_says_so(
-    skyloop: Command, curve: Path, model: Path, tmp_path: Path
-):
-    skyloop("analyze", curve, "-m", model, "-o", tmp_path / "o")
-    error = skyloop("replay", tmp_path / "o", "--verify", "-o", tmp_path / "again").error
-    assert "no run was measured by an adaptive plan" in error
 
 
 def test_a_file_of_analysis_runs_alone_names_what_is_missing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from typing import Any
 
@@ -74,7 +75,8 @@ def test_the_truth_is_recovered_within_four_sigma(case: Case):
 
 
 def test_more_frames_know_more(case: Case):
-    assert case.final.target_sigma < case.results[0].target_sigma
+    first = next(result.target_sigma for result in case.results if not math.isnan(result.target_sigma))
+    assert case.final.target_sigma < first
 
 
 def test_a_run_without_frames_is_rejected_with_a_reason(case: Case):

@@ -352,6 +352,25 @@ def test_no_more_than_the_bound_wait_and_the_oldest_go():
     assert [doc["seq_num"] for name, doc in passed if name == "event"] == [3, 4, 5]
 
 
+def test_by_default_a_thousand_documents_wait_and_no_more():
+    raw, gate = Raw(), Gate()
+    for n in range(1, 1001):
+        assert gate.admit("event", raw.event(n), 0.0) == Admission((), ())
+    (crowded,) = gate.admit("event", raw.event(1001), 0.0).quarantined
+    assert "1000 documents" in crowded.reason
+    assert gate.parked == 1000
+
+
+@pytest.mark.parametrize("came", [0.0, 1e9])
+def test_by_default_a_document_waits_for_five_seconds_and_no_longer(came: float):
+    raw, gate = Raw(), Gate()
+    gate.admit("event", raw.event(), came)
+    assert gate.expire(came + 5.0, math.inf).quarantined == ()
+    assert gate.parked == 1
+    assert len(gate.expire(came + 5.001, math.inf).quarantined) == 1
+    assert gate.parked == 0
+
+
 def test_events_of_a_run_that_began_before_are_told_once_in_full():
     raw, gate = Raw(), Gate(park_seconds=5.0)
     for n in range(1, 4):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Plot, Trace
@@ -96,6 +97,11 @@ def test_tables_tell_outcome_and_the_whole_reason():
     assert "confirmed yes" in text
 
 
+def test_an_ok_with_a_reservation_says_it_in_the_figure():
+    text = draw([Facts("now", (), Outcome.OK, "a is at its end")]).axes[-1].texts[0].get_text()
+    assert text.splitlines()[-1] == "outcome: ok, but a is at its end"
+
+
 def test_columns_of_a_log_stand_below_each_other():
     rows = (("1", "plan", "measure"), ("12", "fallback", "measure"))
     text = draw([Log("decisions", ("point", "source", "action"), rows)]).axes[-1].texts[0].get_text()
@@ -166,6 +172,20 @@ def test_what_is_known_late_is_not_drawn_to_the_scale_of_the_first_points():
     assert arrows(axes) == {"^": [1.0, 2.0, 3.0, 4.0, 5.0], "v": [6.0]}
 
 
+def test_what_is_not_known_yet_has_no_bar_across_the_picture():
+    y = [300.0, 271.2, *[271.0] * 6]
+    (axes,) = draw([course(y, [110.0, 110.0, 2.0, *[0.5] * 5])]).axes
+    assert arrows(axes) == {"^": [1.0]}
+    hollow, known = (line for line in axes.lines if line.get_marker() == "o")
+    assert (hollow.get_fillstyle(), list(np.asarray(hollow.get_xdata()))) == ("none", [2.0])
+    (bars,) = (item for item in axes.collections if isinstance(item, LineCollection))
+    lengths = [np.ptp(np.asarray(ends)[:, 1]) for ends in bars.get_segments() if len(ends)]
+    assert np.nanmax(lengths) == pytest.approx(2 * 2.0)
+    assert [x for x, value in enumerate(np.asarray(known.get_ydata()), start=1) if np.isfinite(value)] == [
+        *range(3, 9)
+    ]
+
+
 def test_a_truth_far_from_the_result_is_seen():
     truth = Curve("truth", np.array([1.0, 4.0]), np.array([271.3, 271.3]))
     (axes,) = draw([course([240.0] * 4, [0.5] * 4, truth)]).axes
@@ -224,6 +244,18 @@ def test_marks_of_decisions_lie_within_the_axes():
     (marks,) = (line for line in axes.lines if line.get_label() == "decision")
     low = axes.transAxes.inverted().transform((0.0, marks.get_window_extent().y0))[1]
     assert low > 0.0
+
+
+def test_notes_stand_below_all_in_lines_that_fit():
+    notes = ("taken as exactly known, $sample: " + "a word " * 40, "dq/q taken as 10 %")
+    figure = draw([plot(curve(X)), Facts("now", (Fact("chi2", 1.0),))], notes=notes)
+    figure.draw_without_rendering()
+    label = figure._supxlabel  # pyright: ignore[reportAttributeAccessIssue]
+    box = label.get_window_extent()
+    assert label.get_text().split() == " ".join(notes).split()
+    assert label.get_text().splitlines()[-1] == notes[1]
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert 0 <= box.y0 < box.y1 <= figure.axes[-1].texts[0].get_window_extent().y0
 
 
 def test_a_log_that_is_shortened_says_so():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 import pytest
@@ -133,3 +134,37 @@ def test_a_gate_is_found_by_its_name_as_long_as_somebody_holds_it() -> None:
     gc.collect()
     with pytest.raises(ConfigError, match="no approval gate is named 'desk'"):
         gate_named("desk")
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("jump", [-HOUR, HOUR])
+def test_a_step_of_the_wall_clock_neither_ends_nor_prolongs_a_ticket(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, wall = ApprovalGate(), time.time
+    expired = gate.ask("old", "?", seconds=0.0)
+    ticket = gate.ask("new", "?", seconds=PATIENT)
+    monkeypatch.setattr(time, "time", lambda: wall() + jump)
+    assert 0.0 < ticket.seconds_left <= PATIENT
+    assert expired.seconds_left <= 0.0
+    assert "expired" in refused(gate, "old", expired.nonce, "accept")
+    gate.answer("new", ticket.nonce, "accept", operator="ada")
+    assert 0.0 <= ticket.future.result().seconds <= PATIENT
+
+
+def test_a_question_outlives_a_step_of_the_wall_clock_during_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, answers, wall = ApprovalGate(), [], time.time
+    run_engine = engine()
+
+    def pause() -> None:
+        assert gate.wait_pending(PATIENT)
+        run_engine.request_pause()
+
+    with thread(pause), pytest.raises(RunEngineInterrupted):
+        run_engine(one_question(gate, answers))
+    monkeypatch.setattr(time, "time", lambda: wall() + HOUR)
+    with thread(reply(gate, "accept")):
+        run_engine.resume()
+    assert [answer.verb for answer in answers] == ["accept"]

@@ -181,7 +181,7 @@ def test_without_an_analysis_every_point_of_the_scan_is_measured() -> None:
     assert beamline.positions == grid()
     assert result["reason"] == "analysis_lost"
     assert (result["target"], result["target_sigma"]) == (None, None)
-    assert (result["outcome"], result["confirmed"]) == ("", False)
+    assert (result["outcome"], result["confirmed"]) == ("", None)
 
 
 def test_without_an_analysis_the_adaptive_plan_is_the_fixed_scan_in_no_more_time() -> None:

@@ -9,7 +9,7 @@ from orsopy import fileio
 
 from skyloop.errors import DataError
 from skyloop.storage.curve_run import CurveOptions, curve_run
-from skyloop.storage.curves import read_curve
+from skyloop.storage.curves import Curve, read_curve
 
 TABLE = np.array([[0.01, 1.0, 0.02, 1e-4], [0.02, 0.5, 0.01, 2e-4], [0.03, -1e-6, 2e-6, 3e-4]])
 
@@ -17,6 +17,10 @@ TABLE = np.array([[0.01, 1.0, 0.02, 1e-4], [0.02, 0.5, 0.01, 2e-4], [0.03, -1e-6
 def columns(path: Path, table: np.ndarray, header: str = "") -> Path:
     np.savetxt(path, table, header=header)
     return path
+
+
+def as_table(curve: Curve) -> np.ndarray:
+    return np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
 
 
 def orso(
@@ -40,7 +44,7 @@ def orso(
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_columns_survive_the_round_trip(tmp_path: Path, count: int) -> None:
     curve = read_curve(columns(tmp_path / "a.dat", TABLE[:, :count], header="q R dR dq"))
-    read = np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
+    read = as_table(curve)
     missing = np.tile([np.nan, np.nan, np.nan, 0.0], (3, 1))
     np.testing.assert_array_equal(read[:, :count], TABLE[:, :count])
     np.testing.assert_array_equal(read[:, count:], missing[:, count:])
@@ -61,7 +65,7 @@ def test_full_widths_become_standard_deviations(tmp_path: Path) -> None:
 def test_orso_files_survive_the_round_trip(tmp_path: Path) -> None:
     path = orso(tmp_path / "a.ort", TABLE, 2 * TABLE)
     curve = read_curve(path, dataset=2)
-    read = np.column_stack([curve.q, curve.reflectivity, curve.reflectivity_sigma, curve.q_sigma])
+    read = as_table(curve)
     np.testing.assert_allclose(read, 2 * TABLE, rtol=1e-12)
 
 
@@ -83,8 +87,19 @@ def test_an_old_orso_file_is_read_as_columns(shared_data: Path) -> None:
         ("0.1 1\n0.2 x\n", "line 2: '0.2 x'; mend: give 2 numbers as above"),
         ("# q\n0.1\n", "line 2: '0.1'; mend: give 2 to 4 numbers"),
         ("0.1 1\n0.2 1 2\n", "line 2"),
+        ("0.1 1 --\n0.2 1 0.1\n", "line 1: '0.1 1 --'; mend: give 2 to 4 numbers, nan for a missing one"),
+        ("q R\n172 points\n0.2 1\n", "line 2: '172 points'; mend: give 2 to 4 numbers"),
+        ("0.1,1,,0.1\n", "line 1: '0.1,1,,0.1'; mend: give 2 to 4 numbers, nan for a missing one"),
+        ("q R\n0,0100 0,979320\n", "line 2: '0,0100 0,979320' has a decimal comma; mend: write the numbers"),
+        ("0,01 0,98 0,01 0,001\n", "line 1: '0,01 0,98 0,01 0,001' has a decimal comma"),
+        ("0,01\t9,8E-1\n", "has a decimal comma"),
+        ("0,01;0,98;0,01\n", "has a decimal comma"),
+        ("0,01, 0,98\n", "has a decimal comma"),
+        ("0,01 0,98 --\n", "has a decimal comma"),
         ("# nothing\n", "no line with numbers"),
         ("# # ORSO reflectivity data file | 9 nonsense\n", "not ORSO text"),
+        ("# a remark\n# # ORSO reflectivity data file | 1.1 standard\n0.1 1\n", "not ORSO text"),
+        ("# # ORSO reflectivity data file | 1.1 standard\n0.1 1 --\n", "line 2: '0.1 1 --'; mend: give num"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_mend(tmp_path: Path, text: str, told: str) -> None:
@@ -95,6 +110,55 @@ def test_what_is_wrong_is_told_with_file_and_mend(tmp_path: Path, text: str, tol
     assert told in str(caught.value)
     assert "bad.dat" in str(caught.value)
     assert "mend:" in str(caught.value)
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "\n", "\ufeff\n  \n\n", "\r\n", "  "])
+def test_what_editors_put_above_the_first_line_changes_nothing(tmp_path: Path, before: str) -> None:
+    """Taken for plain columns, 1/nm would be 1/angstrom, full widths sigmas, and two datasets one."""
+    one = orso(tmp_path / "a.ort", TABLE, 2 * TABLE, unit="1/nm", value_is="FWHM")
+    for path in (one, columns(tmp_path / "a.dat", TABLE)):
+        curve = read_curve(path)
+        path.write_bytes(before.encode() + path.read_bytes())
+        np.testing.assert_array_equal(as_table(read_curve(path)), as_table(curve))
+
+
+def test_numbers_as_fortran_writes_them_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text("1.0D-02 9.0d-01 1D-3\n2.0D-02  .8D+00 1D-3\n")
+    np.testing.assert_array_equal(as_table(read_curve(path))[:, :3], [[0.01, 0.9, 1e-3], [0.02, 0.8, 1e-3]])
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Q (1/A)  R  dR  dQ", "q,R,dR", "D17 run 4, 25 C", "-- q -- R --", "[1/nm] [] []", "Infinite film"],
+)
+def test_headings_above_the_numbers_are_skipped(tmp_path: Path, heading: str) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text(f"{heading}\n\n0.01,0.98,0.01\n")
+    np.testing.assert_array_equal(as_table(read_curve(path)), [[0.01, 0.98, 0.01, 0.0]])
+
+
+def test_separators_at_the_end_of_a_line_are_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("q,R,,\n0.01,0.98,,\n0.02 , 0.5,\n")
+    np.testing.assert_array_equal(as_table(read_curve(path))[:, :2], [[0.01, 0.98], [0.02, 0.5]])
+
+
+@pytest.mark.parametrize("magic", ["", "# # ORSO reflectivity data file | 1.1 standard\n"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_refused_with_the_one_that_is_needed(
+    tmp_path: Path, magic: str, encoding: str
+) -> None:
+    path = tmp_path / "a.dat"
+    path.write_bytes(f"{magic}# q in 1/\xc5\n0.01 1\n".encode(encoding))
+    with pytest.raises(DataError, match=r"a\.dat, line \d: byte 0x.. is not UTF-8; mend: .* in UTF-8"):
+        read_curve(path)
+
+
+@pytest.mark.parametrize("file", ["nr/D17_SiO.dat", "nr/Ni500.dat", "orso/unpolarised/data/test4.dat"])
+def test_no_row_of_a_measured_file_is_lost(shared_data: Path, file: str) -> None:
+    path = shared_data / "reflectometry" / file
+    assert len(read_curve(path)) == len(np.loadtxt(path))
 
 
 def test_an_unknown_unit_or_dataset_is_refused(tmp_path: Path) -> None:

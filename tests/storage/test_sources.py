@@ -145,3 +145,13 @@ def test_an_empty_folder_and_a_foreign_file_say_what_is_wanted(tmp_path):
 def test_a_search_term_without_a_value_is_refused():
     with pytest.raises(DataError, match="'plan_name' is not a search term; mend: write key=value"):
         search_of(["plan_name"])
+
+
+@pytest.mark.parametrize("value", ["[", "!!python/x y", "*a", "%", "!!bool x", "!!int ''", "!!int x", "\0"])
+def test_a_search_term_that_is_no_yaml_is_refused_with_what_to_write(value):
+    with pytest.raises(DataError, match=r"'a=.*' is not a search term; mend: write key=value, .* quotes: a="):
+        search_of([f"a={value}"])
+
+
+def test_a_value_with_signs_is_found_in_quotes():
+    assert search_of(["a='['", 'b="!x"', "c=[1, 2]"]) == {"a": "[", "b": "!x", "c": [1, 2]}

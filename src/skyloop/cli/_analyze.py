@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from skyloop.callbacks import Analyzer, Options, Technique, techniques
 from skyloop.cli._model import ModelOptions, model_text
-from skyloop.cli._show import data_of, frames_of, marked, newest, points_of, show_facts
+from skyloop.cli._show import data_of, frames_of, newest, panels_of, points_of, show_facts
 from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
 from skyloop.documents.schema import decode
@@ -51,10 +51,10 @@ class _Job:
 
     name: str
     technique: Technique
-    panels: Callable[..., Sequence[Panel]]
     config: Any
     documents: list[NamedDocument]
     frames: list[Any]
+    notes: tuple[str, ...]
 
 
 def analyze(request: FileRequest, technique: str, model: ModelOptions, console: Console) -> None:
@@ -72,7 +72,7 @@ def analyze(request: FileRequest, technique: str, model: ModelOptions, console: 
         analysed = _analysed(job, Sink(JsonlWriter(request.out)), again)
         tell("step 3 of 3, drawing")
         result, uid = _summary(job, analysed), analysed[0][1]["uid"]
-        panels = _panels(job, result)
+        panels = panels_of(job.technique, job.config, job.frames, result)
         # with its uid: the figure of another model of the same file stays
         figure = _drawn(job, result, panels, request.out / f"{request.file.stem}-{uid[:8]}.png")
     show_facts(panels, console)
@@ -101,21 +101,17 @@ def _read(request: FileRequest, technique: Technique, model: ModelOptions, conso
         raise DataError(f"there is no file {request.file}; mend: check the path")
     config = technique.load(model_text(model))
     documents, notes = technique.read_file(request.file, request.reading)
-    for note in (*notes, *(technique.assumed(config) if technique.assumed else ())):
+    told = (*notes, *(technique.assumed(config) if technique.assumed else ()))
+    for note in told:
         console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True, highlight=False)
     frames = frames_of(technique, points_of(documents))
     config = technique.for_file(config, frames) if technique.for_file else config
-    return _Job(request.file.name, technique, technique.panels, config, documents, frames)
-
-
-def _panels(job: _Job, result: Any) -> list[Panel]:
-    priors = job.technique.priors(job.config) if job.technique.priors else {}
-    return marked(job.panels(job.frames, result, config=job.config), priors)
+    return _Job(request.file.name, technique, config, documents, frames, told)
 
 
 def _drawn(job: _Job, result: Any, panels: Sequence[Panel], path: Path) -> Path:
     doubt = "" if result.outcome == Outcome.OK else ": not to be trusted, see the outcome"
-    return save(draw(panels, title=f"{job.name}{doubt}"), path)
+    return save(draw(panels, title=f"{job.name}{doubt}", notes=job.notes), path)
 
 
 @contextmanager

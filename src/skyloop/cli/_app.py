@@ -122,7 +122,8 @@ def replay(
     """Analyse stored runs again with the code of the live analysis.
 
     Exit status: 0 replayed, 2 not. With --verify also 2 when a decision does not follow from what is stored,
-    when the same model gives other results than those stored, or when a raw run was cut short.
+    when the same model gives other results than those stored, when a raw run was cut short, or when there is
+    nothing to verify.
     """
     request = _replay.Request(source, run, tuple(search or ()), verify, model, keys)
     _replay.replay(request, technique, out, Console())

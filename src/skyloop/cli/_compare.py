@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 
 from skyloop.callbacks import Technique
-from skyloop.cli._show import columns_of, values_of
+from skyloop.cli._last_word import LastWord, last_word
 from skyloop.documents.run import NamedDocument
-from skyloop.errors import DataError
+from skyloop.errors import DataError, SkyloopError
 from skyloop.plans import VerifyReport, verify
 from skyloop.storage.digest import first_difference
-from skyloop.storage.sources import Run, Source
+from skyloop.storage.sources import Run
 
-__all__ = ["Replayed", "cut_short", "verify_all"]
+__all__ = ["Replayed", "analyses_by", "cut_short", "stored_config", "verify_all"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,33 @@ class Replayed:
 
     run: Run
     """The raw run."""
-    events: int
-    """Its events."""
+    technique: Technique
+    """What it was analysed with, which knows what the data are called."""
+    stored: tuple[Run, ...]
+    """Its stored analyses, of any technique."""
     seconds: float
     """What the analysis took."""
     analysis: tuple[NamedDocument, ...]
     """Documents of the new analysis run; empty when the run holds no frame of the technique."""
+    word: LastWord | None
+    """The last word of that; None when there is none."""
     has_stop: bool
     """Whether the raw run has its stop document."""
+
+
+def analyses_by(technique: str, analyses: Iterable[Run]) -> list[Run]:
+    """The analyses by one technique, the first one made first."""
+    mine = (run for run in analyses if run.start.get("technique") == technique)
+    return sorted(mine, key=lambda run: run.start["time"])
+
+
+def stored_config(technique: Technique, analysis: dict[str, Any]) -> Any:
+    """The configuration that an analysis says it had.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    return technique.load(yaml.safe_dump(analysis["config"]))
 
 
 def cut_short(one: Replayed) -> str:
@@ -41,75 +61,105 @@ def cut_short(one: Replayed) -> str:
     return f"run {one.run.uid[:8]}: the raw run has no stop document: it was cut short"
 
 
-def verify_all(technique: Technique, source: Source, replayed: list[Replayed], console: Console) -> None:
+def verify_all(technique: Technique, replayed: list[Replayed], console: Console) -> None:
     """Recompute each recorded decision, compare the results with the stored ones, and print both.
 
     Raises:
-        DataError: no run has decisions, one differs, the same model gives other results, or a raw run was
-            cut short.
+        DataError: a decision differs, the same model gives other results, or a raw run was cut short.
     """
-    adaptive = [one for one in replayed if "adaptive" in one.run.start]
-    if not adaptive:
-        raise DataError(f"{source.name}: no run was measured by an adaptive plan; mend: leave --verify out")
-    checked = [_verify_one(technique, source, one, console) for one in adaptive]
+    checked = [_verify_one(technique, one, console) for one in replayed]
+    _print_undecided([one for one in replayed if "adaptive" not in one.run.start], console)
     if wrong := [line for decisions, _ in checked for line in decisions]:
         raise DataError(f"{len(wrong)} recorded values do not follow from the stored documents: {wrong[0]}")
-    if cut := [one for one in adaptive if not one.has_stop]:
+    if cut := [one for one in replayed if not one.has_stop]:
         raise DataError(f"{cut_short(cut[0])}; mend: verify the whole run, from another store")
     if other := [line for _, line in checked if line]:
         raise DataError(f"{other[0]}; mend: replay with the version that the stored analysis names")
 
 
-def _verify_one(
-    technique: Technique, source: Source, one: Replayed, console: Console
-) -> tuple[list[str], str]:
+def _verify_one(technique: Technique, one: Replayed, console: Console) -> tuple[list[str], str]:
     """The decisions that do not follow, and how the results differ where they must not; prints both."""
-    report, stored = _best_report(source, one)
-    word = "[green]verified[/]" if report.verified else "[red]not verified[/]"
-    console.print(f"run {one.run.uid[:8]}: {report.decisions} decisions {word}")
+    wrong: list[str] = []
+    if "adaptive" in one.run.start:
+        report, stored = _best_report(one)
+        wrong = _differing(one, report)
+        word = "[green]verified[/]" if report.verified else "[red]not verified[/]"
+        console.print(f"run {one.run.uid[:8]}: {report.decisions} decisions {word}")
+    else:
+        stored = _nearest(technique, one)
     told, differs = _compared(technique, one, stored)
     console.print(told, soft_wrap=True, highlight=False)
+    for line in wrong:
+        console.print(escape(line), soft_wrap=True)
+    return wrong, differs
+
+
+def _differing(one: Replayed, report: VerifyReport) -> list[str]:
+    name = f"run {one.run.uid[:8]}"
     lines = [
-        f"run {one.run.uid[:8]} decision {d.seq}, {d.field}: recorded {d.recorded}, recomputed {d.recomputed}"
+        f"{name} decision {d.seq}, {d.field}: recorded {d.recorded}, recomputed {d.recomputed}"
         for d in report.differences
     ]
-    for line in lines:
-        console.print(escape(line), soft_wrap=True)
-    lines = lines or ([] if report.verified else [f"run {one.run.uid[:8]} has no decision"])
-    return lines, differs
+    return lines or ([] if report.verified else [f"{name} has no decision"])
 
 
-def _best_report(source: Source, one: Replayed) -> tuple[VerifyReport, list[NamedDocument]]:
+def _print_undecided(undecided: list[Replayed], console: Console) -> None:
+    if undecided:
+        runs = f"run {undecided[0].run.uid[:8]} has" if len(undecided) == 1 else f"{len(undecided)} runs have"
+        told = f"{runs} no decisions to verify: not measured by an adaptive plan"
+        console.print(told, soft_wrap=True, highlight=False)
+
+
+def _best_report(one: Replayed) -> tuple[VerifyReport, list[NamedDocument]]:
     """The report with the analysis that the plan had, and that analysis; none where none is stored.
 
     A run may have been analysed otherwise since.
     """
     raw, technique = list(one.run.documents()), one.run.start["adaptive"]["technique"]
-    analyses = [a for a in source.analyses_of(one.run.uid) if a.start.get("technique") == technique]
-    stored = [list(analysis.documents()) for analysis in analyses]
+    stored = [list(analysis.documents()) for analysis in analyses_by(technique, one.stored)]
     if not stored:
         return verify(raw, one.analysis), []
     reports = [(verify(raw, documents), documents) for documents in stored]
     return min(reports, key=lambda pair: len(pair[0].differences))
 
 
-def _compared(technique: Technique, one: Replayed, stored: list[NamedDocument]) -> tuple[str, str]:
-    """Whether the replay gave the final result that the plan had; again alone where it had to and did not."""
-    name = f"run {one.run.uid[:8]}"
+def _nearest(technique: Technique, one: Replayed) -> list[NamedDocument]:
+    """The stored analysis that was told the same as the replay, else the first one made; none is empty."""
+    stored = analyses_by(technique.name, one.stored)
     if not stored or not one.analysis:
+        return list(stored[0].documents()) if stored else []
+    new = one.analysis[0][1]["analysis"]
+    return list(min(stored, key=lambda run: bool(_told_otherwise(new, run.start["analysis"]))).documents())
+
+
+def _compared(technique: Technique, one: Replayed, stored: list[NamedDocument]) -> tuple[str, str]:
+    """Whether the replay gave the stored final result; again alone where it had to and did not."""
+    name = f"run {one.run.uid[:8]}"
+    if not stored:
         return f"[yellow]{name}: no stored analysis to compare the results of the replay with[/]", ""
-    new, old = (analysis[0][1]["analysis"] for analysis in (one.analysis, stored))
-    now, before = (_result_in_words(technique, analysis) for analysis in (one.analysis, stored))
+    old = stored[0][1]["analysis"]
+    if not one.analysis:
+        told = f"{name}: the replay finds no frame, the stored analysis did"
+        return f"[yellow]{told}[/]", told if one.technique.keys == old.get("keys") else ""
+    new = one.analysis[0][1]["analysis"]
     if other := _told_otherwise(new, old):
+        now, before = str(one.word), _stored_word(technique, stored)
         gives = f"gives other results: {now}; stored {before}" if now != before else f"still gives {now}"
-        told = f"replayed with {other} and {gives}"
-        return f"[yellow]{escape(f'{name}: {told}')}[/]", ""
+        return f"[yellow]{escape(f'{name}: replayed with {other} and {gives}')}[/]", ""
     difference = first_difference(one.analysis, stored)
     if difference is None:
         return f"{name}: same final result as the stored analysis", ""
     key, value, kept = difference
     told = f"{name}: same model, yet other results than the stored analysis: {key} is {value}, stored {kept}"
     return f"[yellow]{escape(told)}[/]", told
+
+
+def _stored_word(technique: Technique, stored: list[NamedDocument]) -> str:
+    try:
+        config = stored_config(technique, stored[0][1]["analysis"])
+        return str(last_word(technique, config, stored) or "no result")
+    except SkyloopError as error:
+        return f"what this version cannot read ({error})"
 
 
 def _told_otherwise(new: dict[str, Any], old: dict[str, Any]) -> str:
@@ -127,8 +177,3 @@ def _told_otherwise(new: dict[str, Any], old: dict[str, Any]) -> str:
 
 def _changed(new: dict[str, Any], old: dict[str, Any]) -> str:
     return ", ".join(name for name, value in new.items() if old.get(name) != value)
-
-
-def _result_in_words(technique: Technique, analysis: Sequence[NamedDocument]) -> str:
-    values = zip(columns_of(technique), values_of(technique, analysis), strict=True)
-    return ", ".join(f"{name} {value}" for name, value in values)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -16,12 +15,13 @@ from rich.table import Table
 
 from skyloop.callbacks import Analyzer, Options, Technique
 from skyloop.cli._analyze import technique_named
-from skyloop.cli._compare import Replayed, cut_short, verify_all
+from skyloop.cli._compare import Replayed, analyses_by, cut_short, stored_config, verify_all
+from skyloop.cli._last_word import last_word
 from skyloop.cli._model import keys_file, model_file
-from skyloop.cli._show import columns_of, data_of, values_of
+from skyloop.cli._show import columns_of
 from skyloop.cli._store import finish_store
 from skyloop.documents.run import NamedDocument
-from skyloop.errors import ConfigError, DataError, Outcome
+from skyloop.errors import ConfigError, DataError, Outcome, SkyloopError
 from skyloop.figures.words import MARK
 from skyloop.runtime.sinks import Sink
 from skyloop.storage.jsonl import JsonlWriter
@@ -57,6 +57,8 @@ class Job:
     """The raw run."""
     technique: Technique
     """The technique, which knows what the data are called."""
+    analyses: tuple[Run, ...] = ()
+    """Its stored analyses, of any technique."""
     config: Any = None
     """Configuration of the engine; None when there is none for this run."""
     why_not: str = ""
@@ -73,9 +75,11 @@ def replay(request: Request, technique: str, out: Path, console: Console) -> Non
     """
     chosen = technique_named(technique)
     with open_source(request.source, run=request.run or None, search=search_of(request.search)) as source:
-        runs = list(source)
+        runs = sorted(source, key=lambda run: run.start.get("time", 0.0))
         _refuse_analyses(source, runs)
         jobs = _jobs(chosen, source, runs, request)
+        if request.verify:
+            _refuse_to_verify_nothing(chosen, source, jobs)
         replayed = _replay_all(jobs, out, console)
         console.print(_table(chosen, replayed))
         _print_speed(replayed, console)
@@ -83,9 +87,9 @@ def replay(request: Request, technique: str, out: Path, console: Console) -> Non
         _print_frameless(chosen, replayed, console)
         _print_cut_short(replayed, console)
         console.print(f"analysis runs as JSON lines in {escape(str(out))}", soft_wrap=True, highlight=False)
-        _print_not_trusted(chosen, replayed, console)
+        _print_not_trusted(replayed, console)
         if request.verify:
-            verify_all(chosen, source, replayed, console)
+            verify_all(chosen, replayed, console)
 
 
 def _refuse_analyses(source: Source, runs: list[Run]) -> None:
@@ -103,49 +107,60 @@ def _refuse_analyses(source: Source, runs: list[Run]) -> None:
     raise DataError(f"{source.name}: no raw run fits; mend: give another --search, or none")
 
 
+def _refuse_to_verify_nothing(technique: Technique, source: Source, jobs: list[Job]) -> None:
+    if not any("adaptive" in job.run.start or analyses_by(technique.name, job.analyses) for job in jobs):
+        raise DataError(
+            f"{source.name}: nothing to verify: no run has decisions or a stored {technique.name} analysis; "
+            "mend: leave --verify out"
+        )
+
+
 def _jobs(technique: Technique, source: Source, runs: list[Run], request: Request) -> list[Job]:
     """Each run with model and keys: those given, or those of its stored analysis, the first one made."""
     given = technique.called(keys_file(request.keys)) if request.keys else None
     config = technique.load(model_file(request.model)) if request.model else None
     stored: dict[str, list[Run]] = {}
-    for run in source.all_runs() if given is None or config is None else ():
-        if run.is_analysis and run.start.get("technique") == technique.name:
+    is_told_all = given is not None and config is not None
+    for run in () if is_told_all and not request.verify else source.all_runs():
+        if run.is_analysis:
             stored.setdefault(run.start.get("original_run_uid", ""), []).append(run)
-    jobs = [_job(technique, run, _first(stored.get(run.uid, [])), given, config) for run in runs]
+    jobs = [_job(technique, run, stored.get(run.uid, []), given, config) for run in runs]
     if all(job.config is None for job in jobs):
         raise ConfigError(
             f"{source.name} holds no {technique.name} analysis whose model could be taken"
-            f"{'' if not stored else f' ({jobs[0].why_not})'}; mend: {jobs[0].mend}"
+            f"{f' ({jobs[0].why_not})' if any(job.analyses for job in jobs) else ''}; mend: {jobs[0].mend}"
         )
     return jobs
 
 
-def _first(analyses: list[Run]) -> dict[str, Any]:
-    """What the first of some analyses that was made says of itself."""
-    return min(analyses, key=lambda run: run.start["time"]).start["analysis"] if analyses else {}
-
-
-def _job(technique: Technique, run: Run, stored: dict[str, Any], given: Technique | None, config: Any) -> Job:
+def _job(technique: Technique, run: Run, analyses: list[Run], given: Technique | None, config: Any) -> Job:
+    mine = analyses_by(technique.name, analyses)
+    stored = mine[0].start["analysis"] if mine else {}
+    job = Job(run, technique, tuple(analyses), config)
     try:
-        keyed = given or technique.called(stored.get("keys", {}))
+        job = replace(job, technique=given or technique.called(stored.get("keys", {})))
     except ConfigError as error:
         why_not = f"its stored keys cannot be used: {error}"
-        return Job(run, technique, why_not=why_not, mend="--keys keys.yaml")
+        return replace(job, config=None, why_not=why_not, mend="--keys keys.yaml")
     if config is not None:
-        return Job(run, keyed, config)
+        return job
     if not stored:
-        return Job(run, keyed, why_not="no stored analysis")
+        return replace(job, why_not="no stored analysis")
     try:
-        return Job(run, keyed, technique.load(yaml.safe_dump(stored["config"])))
+        return replace(job, config=stored_config(technique, stored))
     except ConfigError as error:
-        return Job(run, keyed, why_not=f"its stored model cannot be used: {error}")
+        return replace(job, why_not=f"its stored model cannot be used: {error}")
 
 
 def _replay_all(jobs: list[Job], out: Path, console: Console) -> list[Replayed]:
     store, able = Sink(JsonlWriter(out)), [job for job in jobs if job.config is not None]
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        followed = progress.track(able, description=f"replaying {len(able)} runs")
-        replayed = [_replay_one(job, store) for job in followed]
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            followed = progress.track(able, description=f"replaying {len(able)} runs")
+            replayed = [_replay_one(job, store) for job in followed]
+    except SkyloopError:
+        store.close()  # it would write on while the command ends
+        raise
     finish_store(store)
     return replayed
 
@@ -157,9 +172,10 @@ def _replay_one(job: Job, store: Sink) -> Replayed:
         analysis.subscribe(lambda name, doc: documents.append((name, doc)))
         began = time.perf_counter()
         names: set[str] = set()
-        report = play(job.run.documents(), [analysis, lambda name, _: names.add(name)])
+        play(job.run.documents(), [analysis, lambda name, _: names.add(name)])
         seconds = time.perf_counter() - began
-    return Replayed(job.run, report.events, seconds, tuple(documents), "stop" in names)
+    word = last_word(job.technique, job.config, documents)
+    return Replayed(job.run, job.technique, job.analyses, seconds, tuple(documents), word, "stop" in names)
 
 
 def _print_left_out(jobs: list[Job], console: Console) -> None:
@@ -184,9 +200,8 @@ def _print_cut_short(replayed: list[Replayed], console: Console) -> None:
             console.print(f"[yellow]{cut_short(one)}[/]", soft_wrap=True, highlight=False)
 
 
-def _print_not_trusted(technique: Technique, replayed: list[Replayed], console: Console) -> None:
-    last = [data_of(one.analysis)[-1:] for one in replayed]
-    outcomes = [data[0][f"{technique.name}_outcome"] for data in last if data]
+def _print_not_trusted(replayed: list[Replayed], console: Console) -> None:
+    outcomes = [one.word.outcome for one in replayed if one.word]
     if doubted := sum(outcome != Outcome.OK for outcome in outcomes):
         of = f"{doubted} of {len(outcomes)} {'analysis is' if len(outcomes) == 1 else 'analyses are'}"
         told = f"{of} not to be trusted: the errors of the values marked{MARK} do not hold, see the outcome"
@@ -194,26 +209,34 @@ def _print_not_trusted(technique: Technique, replayed: list[Replayed], console: 
 
 
 def _table(technique: Technique, replayed: list[Replayed]) -> Table:
+    columns = list(columns_of(technique))
     table = Table(title=technique.name, title_justify="left")
-    for head in ("run", "plan", "events", *columns_of(technique), "outcome"):
+    for head in ("run", "plan or file", "points", *columns, "outcome"):
         table.add_column(head, overflow="fold")
     for one in replayed:
-        plan = escape(str(one.run.start.get("plan_name", "")))
-        table.add_row(one.run.uid[:8], plan, str(one.events), *_cells(technique, one))
+        table.add_row(*map(escape, (*_names(one.run), *_cells(columns, one))))
     return table
 
 
-def _cells(technique: Technique, one: Replayed) -> list[str]:
-    values = values_of(technique, one.analysis)
-    if not values:
-        return [*[""] * len(columns_of(technique)), "no frame"]
-    data = data_of(one.analysis)[-1]
-    reason = data[f"{technique.name}_reason"]
-    return [*values, escape(f"{data[f'{technique.name}_outcome']} {reason}".strip())]
+def _names(run: Run) -> tuple[str, str]:
+    """What tells runs apart: uid and number of the scan, and the file where it came from one."""
+    if file := run.start.get("file"):
+        return run.uid[:8], str(file)
+    scan = f"\nscan {run.start['scan_id']}" if "scan_id" in run.start else ""
+    return run.uid[:8] + scan, str(run.start.get("plan_name", ""))
+
+
+def _cells(columns: list[str], one: Replayed) -> list[str]:
+    if one.word is None:
+        return ["", *[""] * len(columns), "no frame"]
+    # what the user named stands above its value
+    named = zip(columns, one.word.values, strict=True)
+    values = [told if name == column else f"{name}\n{told}" for column, (name, told) in named]
+    return [str(one.word.points), *values, one.word.verdict]
 
 
 def _print_speed(replayed: list[Replayed], console: Console) -> None:
-    events, seconds = sum(r.events for r in replayed), sum(r.seconds for r in replayed)
-    rate = f", {events / seconds:.3g} events/s" if seconds else ""
+    seconds = sum(one.seconds for one in replayed)
     runs = "1 run" if len(replayed) == 1 else f"{len(replayed)} runs"
-    console.print(f"{runs}, {events} events in {seconds:.1f} s{rate}")
+    each = f", {seconds / len(replayed):.2g} s per run" if len(replayed) > 1 else ""
+    console.print(f"{runs} analysed in {seconds:.1f} s{each}", highlight=False)

@@ -17,7 +17,7 @@ from skyloop.documents.frames import Point, Points
 from skyloop.documents.run import NamedDocument
 from skyloop.engines.panel import Fact, Facts, Panel
 from skyloop.errors import Outcome
-from skyloop.figures.words import MARK, fact_text, number, unit_text
+from skyloop.figures.words import MARK, fact_text, number, unit_text, verdict
 from skyloop.runtime.sinks import Callback
 
 __all__ = [
@@ -27,9 +27,9 @@ __all__ = [
     "frames_of",
     "marked",
     "newest",
+    "panels_of",
     "points_of",
     "show_facts",
-    "values_of",
 ]
 
 _NOTHING = "no check speaks against these values"
@@ -37,6 +37,14 @@ _UNDETERMINED = 0.8
 """Above this share of the standard deviation of the prior, the data have said nothing."""
 _NARROW, _NEAR = 0.5, 1.5
 """Narrower than this share of the prior, and nearer to an end than so many of its own sigmas: it piles up."""
+
+
+def panels_of(technique: Technique, config: Any, frames: Sequence[Any], result: Any) -> list[Panel]:
+    """The panels of a result, marked; none where the technique draws none."""
+    if technique.panels is None:
+        return []
+    priors = technique.priors(config) if technique.priors else {}
+    return marked(technique.panels(frames, result, config=config), priors)
 
 
 def marked(panels: Sequence[Panel], priors: Mapping[str, Prior]) -> list[Panel]:
@@ -102,7 +110,7 @@ def show_facts(panels: Sequence[Panel], console: Console) -> None:
 
 def _show_outcome(facts: Facts, console: Console) -> None:
     if facts.outcome == Outcome.OK:
-        line = f"[yellow]ok, but {escape(facts.reason)}[/]" if facts.reason else "[green]ok[/]: " + _NOTHING
+        line = f"[yellow]{escape(verdict(facts))}[/]" if facts.reason else "[green]ok[/]: " + _NOTHING
         console.print(line, soft_wrap=True, highlight=False)
         return
     for line in (
@@ -138,17 +146,6 @@ def points_of(documents: Iterable[NamedDocument]) -> list[Point]:
 def frames_of(technique: Technique, points: Iterable[Point]) -> list[Any]:
     """Those of the points that are frames of a technique."""
     return [frame for frame in map(technique.frame_of, points) if frame is not None]
-
-
-def values_of(technique: Technique, analysis: Iterable[NamedDocument]) -> list[str]:
-    """The hinted values of the last result, in words and marked as in a table; none without a result."""
-    events = data_of(analysis)
-    if not events:
-        return []
-    told = {hint: float(events[-1][f"{technique.name}_{hint}"]) for hint in technique.hints}
-    outcome = Outcome(events[-1][f"{technique.name}_outcome"])
-    facts = (Fact(v, told[v], told.get(sigma, math.nan)) for v, sigma in columns_of(technique).items())
-    return [fact_text(fact, outcome) for fact in facts]
 
 
 def each_result(technique: Technique, show: Callable[[int, float, float], None]) -> Callback:

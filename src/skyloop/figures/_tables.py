@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from skyloop.engines.panel import Fact, Facts, Log
 from skyloop.errors import Outcome
-from skyloop.figures.words import fact_text, unit_text
+from skyloop.figures.words import fact_text, unit_text, verdict
 
 __all__ = ["draw_tables", "lines_of"]
 
@@ -53,9 +53,8 @@ def _lines_of_log(log: Log) -> list[str]:
 
 def _lines_of_facts(facts: Facts) -> list[str]:
     width = max((len(fact.name) for fact in facts.rows), default=0)
-    verdict = [f"outcome: {facts.outcome}", *wrap(facts.reason, _TEXT_WIDTH)]
     rows = (line for fact in facts.rows for line in _lines_of_fact(fact, width, facts.outcome))
-    return [*facts.title.splitlines(), *rows, *verdict]
+    return [*facts.title.splitlines(), *rows, *wrap(f"outcome: {verdict(facts)}", _TEXT_WIDTH)]
 
 
 def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:

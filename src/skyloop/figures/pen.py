@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from skyloop.engines.panel import Axis, Band, Curve, Panel, Plot, Trace
 from skyloop.figures._tables import draw_tables, lines_of
@@ -32,6 +34,10 @@ _PLOT_HEIGHT = 2.7
 """In inches."""
 _LINE_HEIGHT = 0.165
 """Of a line of text, in inches."""
+_NOTE_SIZE = 7.5
+"""Of the letters of a note, in points."""
+_NOTE_LETTER, _NOTE_HEIGHT = 0.062, 0.14
+"""Width of a letter of a note, on the safe side, and height of its line, in inches."""
 _SIGMAS = 3.0
 """How far a trace is seen to each side, in its later standard deviations."""
 _MARGIN = 0.15
@@ -44,17 +50,18 @@ _BELOW = 0.11
 """Height of the arrows down, as a share of the plot: above the marks."""
 
 
-def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
+def draw(panels: Sequence[Panel], *, title: str = "", notes: Sequence[str] = ()) -> Figure:
     """A figure with one column of plots per abscissa, and the tables below them.
 
     A plot whose only course is a single value is left out: the tables hold it. Plots over the same abscissa
     have the same limits. A trace with uncertainties is drawn to the scale of its later half, where it is
-    known best; arrows mark the values beyond it. The figure belongs to no window and no global state; `save`
-    writes it.
+    known best. Arrows mark the values beyond it, and open circles those whose error bar is longer than it.
+    The figure belongs to no window and no global state; `save` writes it.
 
     Args:
         panels: what is drawn, in this order from the top down and from the left to the right.
         title: what stands above all; empty for none.
+        notes: what stands below all: what has to be known of the figure wherever it goes.
     """
     plots = [p for p in panels if isinstance(p, Plot) and _has_a_course(p)]
     tables = [lines_of(p) for p in panels if not isinstance(p, Plot)]
@@ -62,7 +69,9 @@ def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
     rows = max(map(len, columns.values()), default=0)
     heights = (_PLOT_HEIGHT * rows, _LINE_HEIGHT * max(map(len, tables), default=0))
     width = _PLOT_WIDTH * max(len(columns), 1)
-    figure = Figure(figsize=(width, 0.8 + sum(heights)), layout="constrained")
+    below = [line for note in notes for line in wrap(note, int(width / _NOTE_LETTER))]
+    height = 0.8 + sum(heights) + _NOTE_HEIGHT * len(below)
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 1, height_ratios=[max(height, 1e-3) for height in heights])
     if columns:
@@ -71,6 +80,8 @@ def draw(panels: Sequence[Panel], *, title: str = "") -> Figure:
         draw_tables(figure, grid[1], tables)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
+    if below:
+        figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=_NOTE_SIZE, parse_math=False)
     return figure
 
 
@@ -97,6 +108,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 def _draw_plot(axes: Axes, plot: Plot) -> None:
     colours = cycle(_LINES)
+    scale = (-np.inf, np.inf) if plot.y.is_log else _later_scale(plot)
     for item in plot.items:
         match item:
             case Band():
@@ -106,13 +118,13 @@ def _draw_plot(axes: Axes, plot: Plot) -> None:
             case Curve():
                 _draw_curve(axes, item, colours)
             case Trace():
-                _draw_trace(axes, item)
+                _draw_trace(axes, item, scale)
     _label(axes, plot.x, axes.set_xlabel, axes.set_xscale)
     _label(axes, plot.y, axes.set_ylabel, axes.set_yscale)
     if plot.y.is_log:
         _keep_to_the_values(axes, plot)
-    else:
-        _keep_to_the_later_half(axes, plot)
+    elif np.isfinite(scale).all():
+        axes.set_ylim(*scale)
     # names and reasons come from documents and files: a dollar sign in them is no formula
     axes.set_title(plot.title, loc="left", fontsize=10, parse_math=False)
     if len(plot.items) > 1 or any(isinstance(item, Trace) and item.marks.size for item in plot.items):
@@ -141,7 +153,8 @@ def _keep_to_the_values(axes: Axes, plot: Plot) -> None:
         axes.set_ylim(positive.min() / 5, positive.max() * 3)
 
 
-def _keep_to_the_later_half(axes: Axes, plot: Plot) -> None:
+def _later_scale(plot: Plot) -> tuple[float, float]:
+    """Ends of the vertical axis; infinite where there is no trace with uncertainties."""
     # the first points know next to nothing: to their scale, all that comes later is a flat line
     traces = [item for item in plot.items if isinstance(item, Trace) and item.y_sigma.size]
     ends = [side for trace in traces for side in _later_ends(trace)]
@@ -149,28 +162,15 @@ def _keep_to_the_later_half(axes: Axes, plot: Plot) -> None:
     seen = np.concatenate([*ends, *lines, np.empty(0)]) if traces else np.empty(0)
     seen = seen[np.isfinite(seen)]
     if not seen.size or seen.min() == seen.max():
-        return
+        return -np.inf, np.inf
     margin = _MARGIN * (seen.max() - seen.min())
-    low, high = seen.min() - margin, seen.max() + margin
-    axes.set_ylim(low, high)
-    for trace in traces:
-        _mark_beyond(axes, trace, low, high)
+    return seen.min() - margin, seen.max() + margin
 
 
 def _later_ends(trace: Trace) -> tuple[FloatArray, FloatArray]:
     later = slice(trace.y.size // 2, None)
     width = _SIGMAS * trace.y_sigma[later]
     return trace.y[later] - width, trace.y[later] + width
-
-
-def _mark_beyond(axes: Axes, trace: Trace, low: float, high: float) -> None:
-    label = "beyond the scale"
-    for beyond, marker, height in ((trace.y > high, "^", _ABOVE), (trace.y < low, "v", _BELOW)):
-        if beyond.any():
-            style: dict[str, Any] = {"color": _BLUE, "ls": "", "ms": 6, "fillstyle": "none", "label": label}
-            x = trace.x[beyond]
-            axes.plot(x, np.full(x.size, height), marker, transform=axes.get_xaxis_transform(), **style)
-            label = "_"  # once in the legend
 
 
 def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
@@ -182,13 +182,34 @@ def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
         axes.plot(curve.x, curve.y, lw=1.4, zorder=3, color=next(colours), label=curve.label)
 
 
-def _draw_trace(axes: Axes, trace: Trace) -> None:
-    sigma = trace.y_sigma if trace.y_sigma.size else None
-    axes.errorbar(trace.x, trace.y, sigma, fmt="o-", ms=3, lw=0.8, color=_BLUE, label=trace.label)
+def _draw_trace(axes: Axes, trace: Trace, scale: tuple[float, float]) -> None:
+    low, high = scale
+    sigma = trace.y_sigma if trace.y_sigma.size else np.zeros_like(trace.y)
+    is_vague = (trace.y >= low) & (trace.y <= high) & (sigma > high - low)
+    _mark_beyond(axes, trace, {"^": trace.y > high, "v": trace.y < low, "o": is_vague})
+    # their bars and lines would cross the picture from edge to edge, one beside the other
+    y = np.where((trace.y > high) | (trace.y < low) | is_vague, np.nan, trace.y)
+    bars = sigma if trace.y_sigma.size else None
+    axes.errorbar(trace.x, y, bars, fmt="o-", ms=3, lw=0.8, color=_BLUE, label=trace.label)
     if trace.marks.size:
         # short ticks within the lower edge: lines across the picture would hide the values
         foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": trace.marks_label}
         axes.plot(trace.marks, np.full(trace.marks.size, _FOOT), "|", ms=6, mew=1.5, color=_RED, **foot)
+
+
+def _mark_beyond(axes: Axes, trace: Trace, beyond: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Arrows at the edge for values beyond the scale; where the error is beyond it, the value as a circle."""
+    label = "beyond the scale"
+    for marker, which in beyond.items():
+        if not which.any():
+            continue
+        style: dict[str, Any] = {"color": _BLUE, "ls": "", "ms": 6, "fillstyle": "none", "label": label}
+        label = "_"  # once in the legend
+        if marker == "o":
+            axes.plot(trace.x[which], trace.y[which], marker, **style)
+            continue
+        edge = np.full(int(which.sum()), _ABOVE if marker == "^" else _BELOW)
+        axes.plot(trace.x[which], edge, marker, transform=axes.get_xaxis_transform(), **style)
 
 
 def _label(axes: Axes, axis: Axis, set_label: Any, set_scale: Any) -> None:

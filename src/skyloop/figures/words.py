@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from skyloop.engines.panel import Fact
+from skyloop.engines.panel import Fact, Facts
 from skyloop.errors import Outcome
 
-__all__ = ["MARK", "fact_text", "number", "spread", "unit_text"]
+__all__ = ["MARK", "fact_text", "number", "spread", "unit_text", "verdict"]
 
 MARK = " ?"
 """Behind a value whose uncertainty does not hold."""
@@ -63,6 +63,19 @@ def fact_text(fact: Fact, outcome: Outcome) -> str:
     """
     is_claim = bool(fact.note) or not np.isnan(fact.sigma)
     return number(fact.value, fact.sigma) + (MARK if is_claim and outcome != Outcome.OK else "")
+
+
+def verdict(facts: Facts) -> str:
+    """The outcome in words, with what speaks against the values or what they depend on.
+
+    >>> verdict(Facts("", (), Outcome.OK)), verdict(Facts("", (), Outcome.OK, "a is at its end"))
+    ('ok', 'ok, but a is at its end')
+    >>> verdict(Facts("", (), Outcome.DEGRADED, "does not fit"))
+    'degraded: does not fit'
+    """
+    if not facts.reason:
+        return str(facts.outcome)
+    return f"{facts.outcome}{', but ' if facts.outcome == Outcome.OK else ': '}{facts.reason}"
 
 
 def spread(sigma: float) -> str:

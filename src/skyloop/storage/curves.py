@@ -21,10 +21,11 @@ from skyloop.quantities import FloatArray, Quantity
 __all__ = ["Curve", "CurveFile", "read_curve"]
 
 _FWHM = 2 * math.sqrt(2 * math.log(2))
-_ORSO = "# # ORSO reflectivity data file"
+_ORSO = re.compile(r"^\s*# *# ORSO reflectivity data file", re.MULTILINE)
 _PER_ANGSTROM = {"1/angstrom": 1.0, "1/nm": 0.1}
 _Columns = dict[str, tuple[Any, FloatArray]]
-_SEPARATOR = re.compile(r"[\s,;]+")
+_SEPARATOR = re.compile(r"\s*[,;]\s*|\s+")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eEdD][-+]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +49,9 @@ def read_curve(path: str | Path, *, dataset: int = 1, fwhm: bool = False) -> Cur
     """Read one curve: ORSO text, or 2 to 4 columns q, R, sigma of R, resolution in q.
 
     ORSO files say whether their resolution is a standard deviation or a full width at half maximum. Of
-    plain columns it is taken as a standard deviation unless `fwhm` says otherwise. Lines with `#` and
-    words above the first numbers are skipped. Datasets of an ORSO file count from 1; columns are one.
+    plain columns it is taken as a standard deviation unless `fwhm` says otherwise. Lines with `#` are
+    skipped, and so are headings, lines above the first numbers that do not begin with a number. Datasets
+    of an ORSO file count from 1; columns are one.
 
     Raises:
         DataError: names the file, the line where there is one, and the mend.
@@ -81,10 +83,10 @@ class CurveFile:
         """
         try:
             content, modified = path.read_bytes(), path.stat().st_mtime
-            text = content.decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise DataError(f"{path}: cannot be read ({error}); mend: give a text file") from error
-        orso = _orso(path, text) if text.startswith(_ORSO) else ()
+        text = _decoded(path, content)
+        orso = _orso(path, text) if _ORSO.search(text) else ()
         return CurveFile(path, text, hashlib.sha256(content).hexdigest(), modified, tuple(orso))
 
     def curve(self, *, dataset: int = 1, fwhm: bool = False) -> Curve:
@@ -104,16 +106,22 @@ class CurveFile:
         return _from_columns(self.path, self.text, _FWHM if fwhm else 1.0)
 
 
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, wrong = content.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise DataError(
+            f"{path}, line {line}: byte 0x{wrong:02x} is not UTF-8; mend: give a text file in UTF-8"
+        ) from error
+
+
 def _from_columns(path: Path, text: str, width: float) -> Curve:
     rows: list[list[float]] = []
     for number, line in _lines(text):
-        values = _numbers(line)
-        if values is None and not rows:
-            continue
-        if values is None or not 2 <= len(values) <= 4 or (rows and len(values) != len(rows[0])):
-            expected = f"{len(rows[0])} numbers as above" if rows else "2 to 4 numbers"
-            raise DataError(f"{path}, line {number}: {line.strip()!r:.60}; mend: give {expected}")
-        rows.append(values)
+        is_heading = not rows and _numbers(line) is None and _numbers(line, words=1) is None
+        if not is_heading:
+            rows.append(_row(f"{path}, line {number}: {line.strip()!r:.60}", line, rows[:1]))
     if not rows:
         raise DataError(f"{path}: no line with numbers; mend: give columns q, R, sigma, resolution")
     table = np.array(rows)
@@ -122,24 +130,46 @@ def _from_columns(path: Path, text: str, width: float) -> Curve:
     return Curve(q, reflectivity, sigma, np.zeros_like(q) if len(rows[0]) < 4 else q_sigma / width)
 
 
+def _row(where: str, line: str, first: list[list[float]]) -> list[float]:
+    words = re.split(r"[\s;]+", line.strip())
+    if len(words) > 1 and any(_DECIMAL_COMMA.fullmatch(word) for word in words):
+        raise DataError(f"{where} has a decimal comma; mend: write the numbers with a decimal point")
+    values = _numbers(line)
+    if values is None or not 2 <= len(values) <= 4 or (first and len(values) != len(first[0])):
+        remedy = "2 to 4 numbers, nan for a missing one, and # before a remark"
+        raise DataError(f"{where}; mend: give {f'{len(first[0])} numbers as above' if first else remedy}")
+    return values
+
+
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line
 
 
-def _numbers(line: str) -> list[float] | None:
+def _numbers(line: str, words: int | None = None) -> list[float] | None:
+    """The numbers that a line, or its first words, consist of; Fortran writes 1.0D-02."""
     try:
-        return [float(word) for word in _SEPARATOR.split(line.strip()) if word]
+        found = _SEPARATOR.split(line.strip(" \t,;"))[:words]
+        return [float(word.lower().replace("d", "e")) for word in found]
     except ValueError:
         return None
 
 
 def _orso(path: Path, text: str) -> list[fileio.OrsoDataset]:
+    for number, line in _lines(text):
+        _check_orso_row(f"{path}, line {number}: {line.strip()!r:.60}", line)
     try:
-        return fileio.load_orso(StringIO(text, newline=None))
+        return fileio.load_orso(StringIO(text.lstrip(), newline=None))
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not ORSO text ({error}); mend: correct its header") from error
+
+
+def _check_orso_row(where: str, line: str) -> None:
+    try:
+        list(map(float, line.split()))
+    except ValueError as error:
+        raise DataError(f"{where}; mend: give numbers with blanks between, nan for a missing one") from error
 
 
 def _from_orso(path: Path, stored: fileio.OrsoDataset) -> Curve:

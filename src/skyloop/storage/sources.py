@@ -121,7 +121,14 @@ def search_of(words: Iterable[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not (key and equals):
             raise DataError(f"'{word}' is not a search term; mend: write key=value")
-        terms[key] = yaml.safe_load(value)
+        try:
+            terms[key] = yaml.safe_load(value)
+        # pyyaml raises the others for 2026-13-45, `!!bool x` and `!!timestamp x`
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+            raise DataError(
+                f"'{word}' is not a search term; mend: write key=value, a value with signs in quotes: "
+                f"""{key}='"..."'"""
+            ) from error
     return terms
 
 

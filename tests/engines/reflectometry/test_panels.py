@@ -94,6 +94,8 @@ def test_decisions_are_listed(run):
     (log,) = (p for p in shown(run, decisions=DECISIONS) if isinstance(p, Log))
     assert [row[1] for row in log.rows] == ["plan", "policy"]
     assert all(len(row) == len(log.columns) for row in log.rows)
+    assert log.columns[0] == "after point"  # the point that it decides on is the next one
+    assert [row[0] for row in log.rows] == ["2", "5"]
 
 
 def test_the_heads_of_the_decisions_name_their_units(run):

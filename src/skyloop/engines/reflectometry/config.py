@@ -8,26 +8,48 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, PlainValidator, Tag, TypeAdapter, ValidationError, with_config
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    PlainValidator,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 
-from skyloop.engines.reflectometry._yaml import read_yaml
+from skyloop.engines.reflectometry._check import MOST_FACTOR, MOST_LENGTH, MOST_Q, MOST_SLD, SLD, check
+from skyloop.engines.reflectometry._yaml import read_yaml, text_of
 from skyloop.errors import ConfigError
 
 __all__ = ["Config", "Entry", "Layer", "Medium", "QGrid", "Range", "Repeat", "Sample", "load"]
 
 _LENGTH = "angstrom"
-_SLD = "1e-6/angstrom^2"
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def _number(value: Any) -> float:
-    # YAML 1.1 reads 1e-6 as a string; float() mends that. It would read `yes` as 1, which is refused.
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    # YAML 1.1 reads 1e-6 as a string; float() mends that. It would read `yes` as 1 and 1_0e1 as 100.
+    if _is_no_number(value) or not isinstance(value, (int, float, str)):
         raise ValueError("neither a number nor a pair [low, high]")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError("not a finite number")
     return number
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+
+
+def _counted(value: Any) -> Any:
+    if _is_no_number(value):
+        raise ValueError("not a whole number")
+    return value
 
 
 def _range(value: Any) -> Any:
@@ -40,6 +62,8 @@ def _range(value: Any) -> Any:
 
 Range = Annotated[float | tuple[float, float], PlainValidator(_range)]
 """A known number, or the lowest and highest value of a uniform prior."""
+_Number = Annotated[float, PlainValidator(_number)]
+_Count = Annotated[int, BeforeValidator(_counted)]
 
 
 @with_config(_STRICT)
@@ -64,7 +88,7 @@ class Layer:
 class Repeat:
     """A group of layers that follows itself several times with the same parameters."""
 
-    repeat: int
+    repeat: _Count
     """How many times."""
     layers: tuple[Layer, ...]
     """The layers of one period, from the fronting side to the backing side."""
@@ -135,11 +159,11 @@ def _named(layers: Iterable[Layer]) -> list[Layer]:
 class QGrid:
     """Equidistant wavevector transfers, in 1/angstrom: candidates, and where predictions are told."""
 
-    start: float = 0.008
+    start: _Number = 0.008
     """First value."""
-    stop: float = 0.25
+    stop: _Number = 0.25
     """Last value."""
-    num: int = 122
+    num: _Count = 122
     """How many."""
 
 
@@ -164,17 +188,17 @@ class Config:
     """Factor on the resolution that the data give."""
     target: str = ""
     """Free parameter that the user wants to know; empty: the first free one."""
-    target_sigma: float = 1.0
+    target_sigma: _Number = 1.0
     """Known well enough at this standard deviation, in the unit of the target."""
-    systematic: float = 0.01
+    systematic: _Number = 0.01
     """Relative standard deviation per point that counting does not lower."""
     q_grid: QGrid = QGrid()
     """Candidates of an adaptive plan, and the grid of predictions."""
-    particles: int = 800
+    particles: _Count = 800
     """Size of the ensemble that stands for the posterior."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     def entries(self) -> tuple[Entry, ...]:
         """Every named quantity in fixed order: each layer's four, the media, the instrument."""
@@ -193,6 +217,8 @@ class Entry:
     """Unit in words."""
     least: float = 0.0
     """No value below it makes sense."""
+    most: float = math.inf
+    """No value above it is needed."""
     is_log: bool = False
     """True when the prior is uniform in the logarithm."""
 
@@ -214,23 +240,23 @@ class Entry:
 
 def _sample_entries(sample: Sample) -> Iterator[Entry]:
     for layer in sample.named_layers():
-        yield Entry(f"{layer.name}.thickness", layer.thickness, _LENGTH)
+        yield Entry(f"{layer.name}.thickness", layer.thickness, _LENGTH, most=MOST_LENGTH)
         yield from _interface_entries(layer.name, layer)
-    yield Entry(f"{sample.fronting_name}.sld", sample.fronting.sld, _SLD, -math.inf)
+    yield Entry(f"{sample.fronting_name}.sld", sample.fronting.sld, SLD, -MOST_SLD, MOST_SLD)
     yield from _interface_entries(sample.backing_name, sample.backing)
 
 
 def _interface_entries(name: str, part: Layer | Medium) -> Iterator[Entry]:
-    yield Entry(f"{name}.roughness", part.roughness, _LENGTH)
-    yield Entry(f"{name}.sld", part.sld, _SLD, -math.inf)
-    yield Entry(f"{name}.isld", part.isld, _SLD)
+    yield Entry(f"{name}.roughness", part.roughness, _LENGTH, most=MOST_LENGTH)
+    yield Entry(f"{name}.sld", part.sld, SLD, -MOST_SLD, MOST_SLD)
+    yield Entry(f"{name}.isld", part.isld, SLD, most=MOST_SLD)
 
 
 def _instrument_entries(config: Config) -> Iterator[Entry]:
-    yield Entry("scale", config.scale)
-    yield Entry("background", config.background, is_log=True)
-    yield Entry("q_offset", config.q_offset, "1/angstrom", -math.inf)
-    yield Entry("resolution", config.resolution)
+    yield Entry("scale", config.scale, most=MOST_FACTOR)
+    yield Entry("background", config.background, most=MOST_FACTOR, is_log=True)
+    yield Entry("q_offset", config.q_offset, "1/angstrom", -MOST_Q, MOST_Q)
+    yield Entry("resolution", config.resolution, most=MOST_SLD)
 
 
 def load(source: str | Path) -> Config:
@@ -245,8 +271,18 @@ def load(source: str | Path) -> Config:
     >>> config.sample.backing.roughness
     (2.0, 8.0)
     """
+    text, name = text_of(source)
     try:
-        return TypeAdapter(Config).validate_python(read_yaml(source))
+        return _validated(read_yaml(text))
+    except ConfigError as error:
+        if not name:
+            raise
+        raise ConfigError("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from error
+
+
+def _validated(values: Any) -> Config:
+    try:
+        return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_told(e) for e in error.errors())) from error
 
@@ -271,68 +307,3 @@ def _told(error: Any) -> str:
 def _path(parts: Iterable[int | str]) -> str:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)
     return path.removeprefix(".") or "configuration"
-
-
-def _check(config: Config) -> None:
-    _check_stack(config.sample)
-    for entry in config.entries():
-        _check_entry(entry)
-    _check_target(config)
-    _check_rest(config)
-
-
-def _check_stack(sample: Sample) -> None:
-    for i, entry in enumerate(sample.layers):
-        if isinstance(entry, Repeat) and (entry.repeat < 1 or not entry.layers):
-            raise ConfigError(
-                f"sample.layers[{i}]: repeat {entry.repeat} of {len(entry.layers)} layers; "
-                "mend: repeat at least one layer at least once"
-            )
-    if (sample.fronting.roughness, sample.fronting.isld) != (0, 0):
-        raise ConfigError(
-            "sample.fronting: has a roughness or absorption; mend: give the roughness to the first "
-            "layer, and leave absorption to scale"
-        )
-    names = [layer.name for layer in sample.named_layers()]
-    names += [sample.fronting_name, sample.backing_name]
-    twice = sorted(name for name in names if names.count(name) > 1)
-    if twice:
-        raise ConfigError(f"sample: the name {twice[0]} is used twice; mend: rename one of them")
-    wrong = [name for name in names if not name.isidentifier()]
-    if wrong:
-        raise ConfigError(f"sample: the name {wrong[0]!r} is no word; mend: letters, digits, _")
-
-
-def _check_entry(entry: Entry) -> None:
-    if not (math.isfinite(entry.low) and math.isfinite(entry.high)):
-        raise ConfigError(f"{entry.name}: found {entry.value}; mend: give finite numbers")
-    if isinstance(entry.value, tuple) and not entry.low < entry.high:
-        raise ConfigError(
-            f"{entry.name}: low {entry.low:g} is not below high {entry.high:g}; mend: swap or widen"
-        )
-    if entry.low < entry.least:
-        raise ConfigError(f"{entry.name}: found {entry.low:g}; mend: it must be 0 or more")
-    if entry.is_log and entry.is_free and entry.low == 0:
-        raise ConfigError(f"{entry.name}: its prior is log-uniform and starts at 0; mend: start above 0")
-
-
-def _check_target(config: Config) -> None:
-    free = [entry.name for entry in config.entries() if entry.is_free]
-    if not config.target or config.target in free:
-        return
-    known = config.target in [entry.name for entry in config.entries()]
-    what = "is known, not free" if known else "is no parameter"
-    listed = ", ".join(free) or "none"
-    raise ConfigError(f"target: {config.target} {what}; mend: choose one of {listed}")
-
-
-def _check_rest(config: Config) -> None:
-    grid = config.q_grid
-    if not (0 < grid.start < grid.stop < math.inf and grid.num >= 2):
-        raise ConfigError(f"q_grid: found {grid}; mend: 0 < start < stop and num >= 2")
-    if not 0 < config.target_sigma < math.inf:
-        raise ConfigError(f"target_sigma: found {config.target_sigma}; mend: it must be above 0")
-    if not 0 <= config.systematic < 1:
-        raise ConfigError(f"systematic: found {config.systematic}; mend: 0 or more, and below 1")
-    if config.particles < 100:
-        raise ConfigError(f"particles: found {config.particles}; mend: 100 or more")

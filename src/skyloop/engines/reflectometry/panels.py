@@ -139,7 +139,7 @@ def _further(result: Result, config: Config | None) -> tuple[Fact, ...]:
 
 def _log(decisions: Sequence[Mapping[str, Any]], moved: Axis) -> Log:
     place = f"{moved.label} [{moved.unit}]" if moved.unit else moved.label
-    columns = ("point", "source", "action", place, "time [s]", "gain [nat]", "why")
+    columns = ("after point", "source", "action", place, "time [s]", "gain [nat]", "why")
     return Log("decisions", columns, tuple(_row(decision) for decision in decisions))
 
 
