@@ -340,6 +340,13 @@ def test_an_ok_names_what_the_other_values_rest_on(role: str, capsys: pytest.Cap
     )
 
 
+def test_an_ok_says_that_the_target_is_open(capsys: pytest.CaptureFixture[str]):
+    facts = facts_of(a=(50.0, 27.0), b=(99.9, 1.0))
+    assert shown_with(facts, capsys, a="target", b="instrument") == "ok, but the data do not determine a"
+    told = "ok, but b is at the upper end of its range: the other values depend on where it ends"
+    assert shown_with(facts, capsys, b="instrument") == told
+
+
 def test_an_ok_stays_one_where_only_a_value_of_the_sample_is_at_an_end(capsys: pytest.CaptureFixture[str]):
     facts = facts_of(a=(99.9, 1.0), b=(50.0, 1.0))
     assert shown_with(facts, capsys, b="instrument") == "ok: no check speaks against these values"

@@ -570,6 +570,25 @@ def test_a_run_without_a_frame_is_told_with_the_mend(
     assert f"run {raw}: no event holds what this technique looks for; mend: say what it is called" in said.out
 
 
+@pytest.mark.parametrize("damage", [{"analysis": None}, {"time": None}, {"analysis": []}])
+def test_an_analysis_whose_start_is_damaged_is_told_and_left_out(
+    skyloop: Command, copy: Path, tmp_path: Path, damage: dict[str, Any]
+):
+    change(analysis_file(copy), lambda name, doc: doc.update(damage) if name == "start" else None)
+    said = skyloop("replay", copy, "-o", tmp_path / "o")
+    assert said.code == 2
+    assert "Traceback" not in said.err
+    assert "mend: --model sample.yaml" in said.err
+
+
+def test_a_damaged_run_is_not_one_without_a_frame(skyloop: Command, copy: Path, tmp_path: Path):
+    change(raw_file(copy), lambda name, doc: doc.update({"data": None}) if name == "event" else None)
+    said = skyloop("replay", copy, "-o", tmp_path / "o")
+    raw = raw_file(copy).stem[:8]
+    assert f"run {raw}: damaged, documents were put aside: " in said.out
+    assert "no event holds" not in said.out
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -39,6 +39,8 @@ class Replayed:
     """The last word of that; None when there is none."""
     has_stop: bool
     """Whether the raw run has its stop document."""
+    put_aside: tuple[str, ...] = ()
+    """Why documents of the raw run were put aside."""
 
 
 def analyses_by(technique: str, analyses: Iterable[Run]) -> list[Run]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from skyloop.storage.replay import replay as play
 from skyloop.storage.sources import Run, Source, open_source, search_of
 
 __all__ = ["Request", "replay"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _jobs(technique: Technique, source: Source, runs: list[Run], request: Reques
     stored: dict[str, list[Run]] = {}
     is_told_all = given is not None and config is not None
     for run in () if is_told_all and not request.verify else source.all_runs():
-        if run.is_analysis:
+        if run.is_analysis and _says_how(run):
             stored.setdefault(run.start.get("original_run_uid", ""), []).append(run)
     jobs = [_job(technique, run, stored.get(run.uid, []), given, config) for run in runs]
     if all(job.config is None for job in jobs):
@@ -131,6 +135,15 @@ def _jobs(technique: Technique, source: Source, runs: list[Run], request: Reques
             f"{f' ({jobs[0].why_not})' if any(job.analyses for job in jobs) else ''}; mend: {jobs[0].mend}"
         )
     return jobs
+
+
+def _says_how(analysis: Run) -> bool:
+    """Whether the start of an analysis holds what a replay takes from it."""
+    start = analysis.start
+    is_whole = isinstance(start.get("analysis"), Mapping) and isinstance(start.get("time"), int | float)
+    if not is_whole:
+        _log.warning("analysis %s is damaged: its start document lacks model or time", analysis.uid)
+    return is_whole
 
 
 def _job(technique: Technique, run: Run, analyses: list[Run], given: Technique | None, config: Any) -> Job:
@@ -174,8 +187,10 @@ def _replay_one(job: Job, store: Sink) -> Replayed:
         names: set[str] = set()
         play(job.run.documents(), [analysis, lambda name, _: names.add(name)])
         seconds = time.perf_counter() - began
+        aside = tuple(analysis.health.quarantined)
     word = last_word(job.technique, job.config, documents)
-    return Replayed(job.run, job.technique, job.analyses, seconds, tuple(documents), word, "stop" in names)
+    done = tuple(documents), word, "stop" in names, aside
+    return Replayed(job.run, job.technique, job.analyses, seconds, *done)
 
 
 def _print_left_out(jobs: list[Job], console: Console) -> None:
@@ -187,7 +202,11 @@ def _print_left_out(jobs: list[Job], console: Console) -> None:
 
 
 def _print_frameless(technique: Technique, replayed: list[Replayed], console: Console) -> None:
-    frameless = [one.run.uid[:8] for one in replayed if not one.analysis]
+    for one in replayed:
+        if one.put_aside:
+            told = f"run {one.run.uid[:8]}: damaged, documents were put aside: {'; '.join(one.put_aside)}"
+            console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True, highlight=False)
+    frameless = [one.run.uid[:8] for one in replayed if not one.analysis and not one.put_aside]
     if frameless and technique.with_keys is not None:
         runs = f"run {frameless[0]}" if len(frameless) == 1 else f"{len(frameless)} runs"
         told = f"{runs}: no event holds what this technique looks for; mend: say what it is called, --keys"

@@ -32,6 +32,7 @@ __all__ = [
     "show_facts",
 ]
 
+_OPEN = "not determined by the data"
 _NOTHING = "no check speaks against these values"
 _UNDETERMINED = 0.8
 """Above this share of the standard deviation of the prior, the data have said nothing."""
@@ -65,8 +66,12 @@ def _marked(facts: Facts, priors: Mapping[str, Prior]) -> Facts:
 
 
 def _carried(rows: Sequence[Fact], priors: Mapping[str, Prior]) -> str:
-    """What the other values rest on although it only says where its range ends; empty when nothing does."""
-    free = [(row, end) for row in rows if row.name in priors and (end := _end_of(row.note))]
+    """What keeps the values from being used as they are, although no check speaks against them; or empty."""
+    known = [row for row in rows if row.name in priors]
+    for row in known:
+        if priors[row.name].is_target and row.note == _OPEN:
+            return f"the data do not determine {row.name}"
+    free = [(row, end) for row in known if (end := _end_of(row.note))]
     at = [
         f"{row.name} is at the {end} end of its range"
         for row, end in free
@@ -83,7 +88,7 @@ def _end_of(note: str) -> str:
 
 def _with_remark(fact: Fact, prior: Prior) -> Fact:
     if fact.sigma > _UNDETERMINED * prior.sigma:
-        return replace(fact, note="not determined by the data")
+        return replace(fact, note=_OPEN)
     ends = {"lower": fact.value - prior.low, "upper": prior.high - fact.value}
     end = min(ends, key=ends.__getitem__)
     if not (fact.sigma < _NARROW * prior.sigma and ends[end] < _NEAR * fact.sigma):
