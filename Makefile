@@ -36,7 +36,7 @@ demo: $(VENV)/.demo
 	$(BIN)/skyloop demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
