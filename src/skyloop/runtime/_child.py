@@ -63,7 +63,11 @@ def _main() -> None:
     leave_signals_to_the_parent()
     try:
         _serve(Connection(int(sys.argv[1])))
-    except EOFError:
+    except (
+        EOFError,
+        BrokenPipeError,
+        ConnectionResetError,
+    ):  # the parent is gone, perhaps before it read an answer
         return
 
 
