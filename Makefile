@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: help demo test check bench examples clean
 
 help:
-	@echo "make demo   simulated reflectometer, live analysis, adaptive plan, storage, replay (about a minute)"
+	@echo "make demo   simulated reflectometer, live analysis, adaptive plan, storage, replay"
 	@echo "make test   the whole test suite"
 	@echo "make check  linters, types, import contracts, contents of wheel and sdist"
 	@echo "make bench  side by side with the peers"

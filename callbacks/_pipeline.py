@@ -68,7 +68,7 @@ class Pipeline:
         self._open_runs: dict[str, OpenRun] = {}
         self.counts = outlet.counts
         self.faults = Faults("fault of the analyzer")
-        self._has_frames = False  # or it was said that a run has none
+        self._fits_or_told = False
         self._no_frames = Faults(f"technique '{technique.name}' breaks on events")
 
     # ---------------------------------------------------------------- documents in
@@ -132,7 +132,7 @@ class Pipeline:
         if frame is None:
             open_run.of_others += 1
             return
-        self._has_frames = True
+        self._fits_or_told = True
         open_run.frames_in += 1
         spot = (point.stream, point.seq_num)
         if isinstance(frame, Broken):
@@ -186,7 +186,7 @@ class Pipeline:
         self._guard(open_run.raw_uid, self._settle, open_run)
         if open_run.opened:
             self._guard(open_run.raw_uid, self._conclude, open_run, exit_status, reason)
-        elif open_run.of_others and not self._has_frames:
+        elif open_run.of_others and not self._fits_or_told:
             self._say_that_nothing_fits(open_run.raw_uid)
         self._guard(open_run.raw_uid, self._runner.forget, open_run.raw_uid)
         self._outlet.forget(open_run)
@@ -196,7 +196,7 @@ class Pipeline:
 
     def _say_that_nothing_fits(self, raw_uid: str) -> None:
         """Once, and only before the first frame: later runs without one are those of others."""
-        self._has_frames = True
+        self._fits_or_told = True
         keys = ", ".join(f"{of}='{key}'" for of, key in self._technique.keys.items() if isinstance(key, str))
         _log.warning(
             "run %s holds nothing for '%s'%s; mend, if it should: give the names of its data",

@@ -80,13 +80,14 @@ def steer(
 def _check_course(checks: AsyncChecks, course: Course) -> MsgGenerator[None]:
     """Refuse a fixed scan that the guard would not let happen, before anything moves.
 
-    One that is longer than a budget is cut there.
+    One that is longer than a budget is cut there; all of it must be within the limits.
     """
     measured: list[Action] = []
     for action in course.fixed:
         verdict = yield from checks.ask(action, course.situation(measured))
         if measured and verdict.rule in BUDGETS:
-            return
+            measured = []  # what comes after the cut is looked at as if it began there
+            verdict = yield from checks.ask(action, course.situation(measured))
         verdict.assure()
         measured.append(action)
 

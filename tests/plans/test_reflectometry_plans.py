@@ -155,6 +155,13 @@ def test_less_than_the_fixed_scan_takes_is_a_budget_too(limit: str, most: float,
     assert result["points"] > 1
 
 
+def test_what_a_budget_cuts_off_must_be_within_the_limits_too() -> None:
+    beamline = Beamline()
+    with pytest.raises(RefusedError, match="user_limits: the position"):
+        beamline.adaptive(budget=150.0, limits=[0.0, 0.15])
+    assert beamline.positions == []
+
+
 def test_a_budget_below_the_first_point_is_refused_before_anything_moves() -> None:
     beamline = Beamline()
     with pytest.raises(RefusedError, match="the beam time in s would be 25, more than the limit 1"):

@@ -88,6 +88,7 @@ def replay(request: Request, technique: str, out: Path, console: Console) -> Non
         console.print(_table(chosen, replayed))
         _print_speed(replayed, console)
         _print_left_out(jobs, console)
+        _print_damaged(replayed, console)
         _print_frameless(chosen, replayed, console)
         _print_cut_short(replayed, console)
         console.print(f"analysis runs as JSON lines in {escape(str(out))}", soft_wrap=True, highlight=False)
@@ -188,9 +189,16 @@ def _replay_one(job: Job, store: Sink) -> Replayed:
         play(job.run.documents(), [analysis, lambda name, _: names.add(name)])
         seconds = time.perf_counter() - began
         aside = tuple(analysis.health.quarantined)
-    word = last_word(job.technique, job.config, documents)
-    done = tuple(documents), word, "stop" in names, aside
-    return Replayed(job.run, job.technique, job.analyses, seconds, *done)
+    return Replayed(
+        run=job.run,
+        technique=job.technique,
+        stored=job.analyses,
+        seconds=seconds,
+        analysis=tuple(documents),
+        word=last_word(job.technique, job.config, documents),
+        has_stop="stop" in names,
+        put_aside=aside,
+    )
 
 
 def _print_left_out(jobs: list[Job], console: Console) -> None:
@@ -201,11 +209,14 @@ def _print_left_out(jobs: list[Job], console: Console) -> None:
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True, highlight=False)
 
 
-def _print_frameless(technique: Technique, replayed: list[Replayed], console: Console) -> None:
+def _print_damaged(replayed: list[Replayed], console: Console) -> None:
     for one in replayed:
         if one.put_aside:
             told = f"run {one.run.uid[:8]}: damaged, documents were put aside: {'; '.join(one.put_aside)}"
             console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True, highlight=False)
+
+
+def _print_frameless(technique: Technique, replayed: list[Replayed], console: Console) -> None:
     frameless = [one.run.uid[:8] for one in replayed if not one.analysis and not one.put_aside]
     if frameless and technique.with_keys is not None:
         runs = f"run {frameless[0]}" if len(frameless) == 1 else f"{len(frameless)} runs"

@@ -63,11 +63,7 @@ def _main() -> None:
     leave_signals_to_the_parent()
     try:
         _serve(Connection(int(sys.argv[1])))
-    except (
-        EOFError,
-        BrokenPipeError,
-        ConnectionResetError,
-    ):  # the parent is gone, perhaps before it read an answer
+    except (EOFError, ConnectionError):  # the parent is gone, perhaps before it read an answer
         return
 
 

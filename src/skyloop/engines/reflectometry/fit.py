@@ -97,8 +97,8 @@ def fit_curve(config: Config, frame: Frame, *, search: Search = THOROUGH, key: i
     not biased; measured: normal) by Fisher scoring with analytic derivatives, in the unit cube. Starts
     fill the cube evenly (Sobol points scrambled by `key`); all of them take a few steps on data with a
     coarse systematic error, of a dense curve no more than its fringes need, and the best distinct few are
-    then refined on the data as they are. Where
-    many fringes fit into the range of a thickness, the starts are the likeliest of many points.
+    then refined on the data as they are. Where many fringes fit into the range of a thickness, the starts are
+    the likeliest of many points.
 
     Raises:
         ConfigError: nothing is free.
