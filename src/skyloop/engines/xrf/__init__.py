@@ -1,0 +1,1 @@
+"""X-ray fluorescence spectra: energies and areas of emission lines, elements, maps."""
