@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from skyloop.engines.xrf.detector import Detector
+from skyloop.engines.xrf.joint import Doubts
 from skyloop.engines.xrf.objective import OBJECTIVES, ObjectiveName
 from skyloop.engines.xrf.parameters import FITTED, PARAMETERS, checked
 from skyloop.errors import ConfigError
@@ -18,7 +20,7 @@ _MOST_ENERGY = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is known of the energy calibration before the first spectrum; the fit looks beyond where it must."""
+    """What is known of the energy calibration at first; the fit looks beyond where it must."""
 
     slope: float = 0.01
     """Energy per channel [keV/channel]."""
@@ -52,10 +54,12 @@ class Config:
     """Values of parameters: of those that are fitted to begin with, of the others for good."""
     free: tuple[str, ...] = FITTED
     """Parameters that are fitted."""
+    background: Literal["splines", "snip"] = "splines"
+    """Fitted splines that are nowhere negative, or what SNIP takes from the counts and is sure of."""
     objective: ObjectiveName = "poisson"
     """What is made small."""
-    branching_sigma: float = 0.05
-    """Relative standard deviation of the intensity of a minor line about that of the table."""
+    doubts: Doubts = field(default_factory=Doubts)
+    """How well the lines are known."""
     false_positives: float = 0.01
     """Expected number of elements found in a spectrum that does not hold them."""
 
@@ -66,8 +70,12 @@ class Config:
             self.incident_energy,
             "keV, 1 to 120",
         )
+        _demand(self.background in ("splines", "snip"), "background", self.background, "splines or snip")
         _demand(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
-        _demand(0 <= self.branching_sigma <= 0.5, "branching_sigma", self.branching_sigma, "0 to 0.5")
+        _demand(0 <= self.doubts.branching <= 0.05, "doubts.branching", self.doubts.branching, "0 to 0.05")
+        _demand(0 <= self.doubts.position <= 0.05, "doubts.position", self.doubts.position, "keV, 0 to 0.05")
+        _demand(0 <= self.doubts.width <= 0.25, "doubts.width", self.doubts.width, "0 to 0.25")
+        _demand(0 <= self.doubts.tail <= 0.2, "doubts.tail", self.doubts.tail, "0 to 0.2")
         _demand(0 < self.false_positives <= 1, "false_positives", self.false_positives, "above 0, at most 1")
         _demand(bool(self.free), "free", self.free, "at least one parameter")
         checked(self.parameters)

@@ -87,14 +87,15 @@ def _tailed(rows: Rows, p: _Named) -> Features:
     step = mu * (p["F_STEP_OFFSET"] + p["F_STEP_LINEAR"] * energy)
     area = rows.ratio[:n] / (1 + step + tail)
     gamma = _magnitude(p["GAMMA_OFFSET"] + p["GAMMA_LINEAR"] * energy)
-    return Features(energy + 0 * tail, p.width(energy), gamma, area, area * step, area * tail)
+    sigma = rows.broadening[:n] * p.width(energy)
+    return Features(energy + 0 * tail, sigma, gamma, area, area * step, area * tail)
 
 
 def _plain(rows: Rows, p: _Named) -> Features:
     n = rows.n_tailed
     energy = rows.energy[n:]
     share = torch.where(rows.is_escape, _escaped(rows, p, torch.nan_to_num(rows.escaping)), 1.0)
-    return _gaussians(energy, p.width(energy), rows.ratio[n:] * share)
+    return _gaussians(energy, rows.broadening[n:] * p.width(energy), rows.ratio[n:] * share)
 
 
 def _escaped(rows: Rows, p: _Named, predicted: Tensor | float) -> Tensor:

@@ -14,10 +14,12 @@ from skyloop.engines.xrf.parameters import PARAMETERS
 from skyloop.engines.xrf.profile import Peaks, profile, profile_slopes
 from skyloop.engines.xrf.rows import COMPTON, COMPTON_ROWS, Rows
 
-__all__ = ["Span", "energies", "line_shapes", "shapes", "slopes"]
+__all__ = ["Span", "energies", "line_shapes", "shapes", "slopes", "strains"]
 
 _NAMES = tuple(PARAMETERS)
 _OFFSET, _SLOPE, _QUADRATIC = (_NAMES.index(f"ENERGY_{x}") for x in ("OFFSET", "SLOPE", "QUADRATIC"))
+_STEPS = frozenset({"F_STEP_OFFSET", "F_STEP_LINEAR"})
+_BETA = 2.5
 _TINY = 1e-30
 _REACH = 7.0  # standard deviations; a Gaussian has 3e-12 of its area beyond
 _TAIL_REACH = 16.0  # decay lengths; a tail has 1e-7 of its area beyond
@@ -70,6 +72,30 @@ def line_shapes(rows: Rows, theta: Tensor, span: Span, chosen: Tensor) -> Tensor
     return theta[..., None, _SLOPE, None] * out[..., :-1, : span.count]
 
 
+def strains(rows: Rows, theta: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives of `shapes` by what all lines of one component may be off by.
+
+    They are by a shift [keV], by the logarithm of the width, and by the share of the tail.
+    """
+    moved = [_canvas(theta, len(rows.names), span) for _ in range(3)]
+    for part in _parts(rows, theta, span):
+        _, by_energy, by_features = profile_slopes(part.peaks, part.energy(theta))
+        of = rows.of[part.chosen]
+        tail = part.peaks.gauss * (by_features[5] - by_features[3]) * _satellites(rows, part)
+        each = (-by_energy, part.peaks.sigma * by_features[1], tail)
+        moved = [part.added(out, values, of) for out, values in zip(moved, each, strict=True)]
+    gain = theta[..., None, _SLOPE, None]
+    shifted, widened, tailed = (gain * out[..., : span.count] for out in moved)
+    return shifted, widened, tailed
+
+
+def _satellites(rows: Rows, part: _Part) -> Tensor:
+    """[row, 1], how uncertain tails are: K beta lines have those of two-electron processes below."""
+    own = part.chosen[:, None]
+    is_beta = (own < rows.n_tailed) & rows.is_beta[own.clamp(max=rows.n_tailed - 1)]
+    return torch.where(is_beta, _BETA, 1.0)
+
+
 def slopes(rows: Rows, theta: Tensor, span: Span, amplitudes: Tensor, names: Sequence[str]) -> Tensor:
     """Derivatives [..., name, channel] of the sum of all components by parameters.
 
@@ -84,12 +110,13 @@ def slopes(rows: Rows, theta: Tensor, span: Span, amplitudes: Tensor, names: Seq
     by_theta = _feature_slopes(rows, theta, at)  # [name, ..., row, 6]
     gain = theta[..., None, _SLOPE, None]
     out, by_energy, total = (_canvas(theta, k, span) for k in (len(at), 1, 1))
-    for part in _parts(rows, theta, span):
+    for part in _parts(rows, theta, span, with_steps=not _STEPS.isdisjoint(names)):
         weight = amplitudes[..., rows.of[part.chosen], None]
         value, falls, by_features = profile_slopes(part.peaks, part.energy(theta))
         own = by_theta[..., part.chosen, :]
         moving = own.flatten(1).any(1).nonzero()[:, 0]  # most parameters move few rows
-        inner = sum(own[moving, ..., f, None] * weight * by for f, by in enumerate(by_features))
+        terms = [own[moving, ..., f, None] * weight * by for f, by in enumerate(by_features)]
+        inner = torch.stack(terms).sum(0)
         out = out.index_add(-2, moving, part.spread(inner.movedim(0, -3), span))
         one = torch.zeros(len(part.chosen), dtype=torch.int64)
         by_energy = part.added(by_energy, falls * weight, one)
@@ -106,7 +133,9 @@ def _by_calibration(by_energy: Tensor, total: Tensor, span: Span, at: Sequence[i
         _SLOPE: by_energy * channel + total,
         _QUADRATIC: by_energy * channel**2,
     }
-    return torch.cat([moved.get(i, torch.zeros_like(by_energy)) for i in at], dim=-2)
+    return torch.cat(
+        [by_energy[..., :0, :], *(moved.get(i, torch.zeros_like(by_energy)) for i in at)], dim=-2
+    )
 
 
 def _feature_slopes(rows: Rows, theta: Tensor, at: Sequence[int]) -> Tensor:
@@ -118,10 +147,11 @@ def _feature_slopes(rows: Rows, theta: Tensor, at: Sequence[int]) -> Tensor:
     References:
         W. Squire, G. Trapp, SIAM Rev. 40, 110 (1998), doi:10.1137/S003614459631241X.
     """
-    moved = torch.zeros(len(at), *theta.shape, dtype=torch.complex128)
+    moved = torch.zeros(len(at), *theta.shape, dtype=theta.dtype)
     for k, i in enumerate(at):
-        moved[k, ..., i] = 1j * _TINY
-    return torch.stack([each.imag / _TINY for each in features(rows, theta + moved).tuple()], -1)
+        moved[k, ..., i] = _TINY
+    found = features(rows, theta + 1j * moved)
+    return torch.stack([each.imag / _TINY for each in found.tuple()], -1)
 
 
 def _canvas(theta: Tensor, count: int, span: Span) -> Tensor:
@@ -160,12 +190,12 @@ class _Part:
         return out.scatter_add(-1, target.expand(flat.shape), flat)
 
 
-def _parts(rows: Rows, theta: Tensor, span: Span) -> Iterator[_Part]:
+def _parts(rows: Rows, theta: Tensor, span: Span, *, with_steps: bool = False) -> Iterator[_Part]:
     """Rows with tails, pure Gaussians, and Compton, each in windows that hold it."""
     found = features(rows, theta)
     n_rows, n = len(rows.of), rows.n_tailed
     n_narrow = n_rows - (COMPTON_ROWS if COMPTON in rows.scatter else 0)
-    has_steps = bool((found.step[..., :n] != 0).any())
+    has_steps = with_steps or bool((found.step[..., :n] != 0).any())
     if n:
         yield _part(rows, theta, span, found, (0, n), reach=None if has_steps else _tail_reach(found, n))
     if n < n_narrow:
@@ -176,8 +206,8 @@ def _parts(rows: Rows, theta: Tensor, span: Span) -> Iterator[_Part]:
 
 def _tail_reach(found: Features, n: int) -> float:
     """How far the longest tail reaches, in standard deviations."""
-    longest = torch.where(found.tail[..., :n] != 0, found.gamma[..., :n], 0.0).detach().max()
-    return _TAIL_REACH * float(longest)
+    # also where there is no tail: the slope by its share reaches as far
+    return _TAIL_REACH * float(found.gamma[..., :n].detach().max())
 
 
 def _part(
@@ -208,13 +238,11 @@ def _part(
 def _windows(theta: Tensor, span: Span, peaks: Peaks, reach: float) -> tuple[Tensor, int]:
     """First place [..., row, 1] and length of windows that hold each peak and its tail."""
     with torch.no_grad():
-        per_place = theta[..., None, None, _SLOPE] * span.step
-        below = (reach + _REACH) * peaks.sigma / per_place
-        above = _REACH * peaks.sigma / per_place
-        length = min(span.count, math.ceil(float((below + above).max())) + 2)
-        middle = (_channel(theta, peaks.center) - span.first) / span.step
-        first = torch.floor(middle - below).clamp(-span.count, span.count)
-    return first.to(torch.int64), length
+        low = _channel(theta, peaks.center - (reach + _REACH) * peaks.sigma)
+        high = _channel(theta, peaks.center + _REACH * peaks.sigma)
+        length = math.ceil(float((high - low).max()) / span.step) + 2
+        first = torch.floor((low - span.first) / span.step).clamp(-length, span.count).to(torch.int64)
+    return (first, length) if length < span.count else (torch.zeros_like(first), span.count)
 
 
 def _channel(theta: Tensor, energy: Tensor) -> Tensor:

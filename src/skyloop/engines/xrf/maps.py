@@ -117,6 +117,9 @@ def snip_bkg(
 
     Raises:
         DataError: counts that are negative or no numbers, or do not fit `er`.
+
+    >>> snip_bkg(torch.full((5,), 7.0), (100, 104), 0.0, 0.01, 0.0, 0.5, 0.1, 1.2e-4).round().tolist()
+    [7.0, 7.0, 7.0, 7.0, 7.0]
     """
     given = {
         "ENERGY_OFFSET": e_offset,
@@ -139,6 +142,13 @@ def elastic_peak(params: Params, ev: Array, gain: Tensor | float) -> Tensor:
 
     phi is the density of a normal variate and sigma^2 = (FWHM_OFFSET / 2.3548)^2 + E FWHM_FANO_COEFF
     FWHM_FANOPRIME at the incident energy E. `ev` is in keV and `gain` in keV/channel.
+
+    Raises:
+        ConfigError: a parameter that is unknown or out of its range.
+
+    >>> peak = elastic_peak({"COHERENT_SCT_AMPLITUDE": 3.0}, 0.01 * torch.arange(1200), 0.01)
+    >>> int(peak.argmax()), round(float(peak.sum()))
+    (1000, 1000)
     """
     return _scatter(ELASTIC, params, ev, gain)
 
@@ -152,6 +162,13 @@ def compton_peak(
     resolution sigma by COMPTON_FWHM_CORR. s, t and h are COMPTON_F_STEP, COMPTON_F_TAIL and
     COMPTON_HI_F_TAIL, 0 if not used; step and tails are those of `profile`, with sigma, COMPTON_GAMMA and
     COMPTON_HI_GAMMA. `ev` is in keV and `gain` in keV/channel.
+
+    Raises:
+        ConfigError: a parameter that is unknown or out of its range.
+
+    >>> peak = compton_peak({"COMPTON_AMPLITUDE": 3.0}, 0.01 * torch.arange(1200), 0.01)
+    >>> int(peak.argmax()), round(float(peak.sum()))
+    (981, 1000)
     """
     off = {} if use_step else {"COMPTON_F_STEP": 0.0}
     off |= {} if use_tail else {"COMPTON_F_TAIL": 0.0, "COMPTON_HI_F_TAIL": 0.0}
@@ -165,6 +182,12 @@ def escape_peak(
 
     The spectra are interpolated linearly, where MAPS moves them by whole channels, and nothing escapes from
     beyond their last channel. `ev` [channel] is in keV and ascends.
+
+    Raises:
+        DataError: energies that do not ascend or are not those of the channels.
+
+    >>> escape_peak(torch.tensor([0.0, 0.0, 0.0, 100.0]), torch.arange(4), 0.02).round(decimals=2).tolist()
+    [0.0, 1.48, 0.0, 0.0]
     """
     y, energy = _tensor(spectra), _tensor(ev)
     if energy.shape != y.shape[-1:] or len(energy) < 2 or not bool((energy.diff() > 0).all()):
@@ -252,6 +275,10 @@ def create_tensors(
     Raises:
         ConfigError: an unknown name, a parameter out of its range, a component that is not excited.
         DataError: counts that are negative or no numbers.
+
+    >>> tensors, groups = create_tensors(["Fe"], ["ENERGY_SLOPE"])
+    >>> [name for name, tensor in tensors.items() if tensor.requires_grad], [group["lr"] for group in groups]
+    (['ENERGY_SLOPE', 'Fe'], [1e-06, 0.01])
     """
     lines, given = table or line_table(), {**(init_param_vals or {}), **(fixed_param_vals or {})}
     _check_names({**given, **dict.fromkeys(fitting_params, 0.0)}, lines)
@@ -335,6 +362,11 @@ def fit_spec(
 
     References:
         D. P. Kingma, J. Ba, ICLR (2015), doi:10.48550/arXiv.1412.6980.
+
+    >>> spectrum = model_spec({"Fe": 4.0}, (0, 999), ["Fe"])
+    >>> fit = fit_spec(spectrum, (500, 800), ["Fe"], tune_params=False, use_snip=False, n_iter=100)
+    >>> round(float(fit.tensors["Fe"]), 2)
+    4.0
     """
     if loss not in _LOSSES or optimizer != "adam":
         raise ConfigError(f"fit_spec: loss '{loss}' by '{optimizer}'; mend: {', '.join(_LOSSES)} by adam")

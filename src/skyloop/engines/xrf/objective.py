@@ -33,8 +33,9 @@ class Objective:
     """Its expected second derivative by m."""
 
 
-def _ones(y: Tensor) -> Tensor:
-    return torch.ones_like(y)
+def _inverse_mean(y: Tensor) -> Tensor:
+    # one variance for all channels, that of the mean counts: no minimum depends on it, and costs compare
+    return (1 / y.mean().clamp(min=1)).expand_as(y)
 
 
 def _poisson_cost(y: Tensor, m: Tensor) -> Tensor:
@@ -61,9 +62,9 @@ OBJECTIVES: dict[ObjectiveName, Objective] = {
         weight=lambda y, m: _inverse_counts(y).expand_as(m),
     ),
     "mse": Objective(
-        first_weights=_ones,
-        cost=lambda y, m: 0.5 * (y - m) ** 2,
-        slope=lambda y, m: m - y,
-        weight=lambda y, m: _ones(m),
+        first_weights=_inverse_mean,
+        cost=lambda y, m: 0.5 * _inverse_mean(y) * (y - m) ** 2,
+        slope=lambda y, m: _inverse_mean(y) * (m - y),
+        weight=lambda y, m: _inverse_mean(y).expand_as(m),
     ),
 }

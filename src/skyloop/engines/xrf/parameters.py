@@ -45,16 +45,16 @@ _ALL = (
     Parameter("COMPTON_GAMMA", "", 3.0, 0.1, 10.0),
     Parameter("COMPTON_HI_GAMMA", "", 3.0, 0.1, 3.0),
     Parameter("COMPTON_F_STEP", "", 0.0, 0.0, 1.0),
-    Parameter("F_STEP_OFFSET", "", 0.0, 0.0, 1.0),
-    Parameter("F_STEP_LINEAR", "1/keV", 0.0, 0.0, 1.0),
-    Parameter("F_TAIL_LINEAR", "", 0.0, 0.0, 1.0),
-    Parameter("KB_F_TAIL_LINEAR", "", 0.0, 0.0, 1.0),
+    Parameter("F_STEP_OFFSET", "g/cm^2", 0.0, 0.0, 1e-3),
+    Parameter("F_STEP_LINEAR", "g/(cm^2 keV)", 0.0, 0.0, 1e-3),
+    Parameter("F_TAIL_LINEAR", "g/cm^2", 0.0, 0.0, 1e-3),
+    Parameter("KB_F_TAIL_LINEAR", "g/cm^2", 0.0, 0.0, 1e-3),
     Parameter("GAMMA_OFFSET", "", 2.2, 0.1, 10.0),
-    Parameter("GAMMA_LINEAR", "1/keV", 0.0, -1.0, 1.0),
+    Parameter("GAMMA_LINEAR", "1/keV", 0.0, 0.0, 1.0),
     Parameter("FWHM_FANO_COEFF", "keV", 3.58, 1.0, 10.0),
     Parameter("SI_ESCAPE", "", 0.0, 0.0, 0.5),
     Parameter("GE_ESCAPE", "", 0.0, 0.0, 0.5),
-    Parameter("ESCAPE_SCALE", "", 1.0, 0.0, 3.0),
+    Parameter("ESCAPE_SCALE", "", 1.0, 0.0, 3.0, is_fitted=True),
     Parameter("SNIP_WIDTH", "", 0.5, 0.1, 2.83),
 )
 
@@ -67,7 +67,7 @@ without it. `ESCAPE_SCALE` scales the escape peaks that absorption and fluoresce
 """
 
 FITTED: tuple[str, ...] = tuple(p.name for p in _ALL if p.is_fitted)
-"""The twelve that a fit varies unless told otherwise."""
+"""What a fit varies unless told otherwise: the twelve of MAPS, and the scale of the escape peaks."""
 
 
 def defaults(given: Mapping[str, float] | None = None) -> dict[str, float]:

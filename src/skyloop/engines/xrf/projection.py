@@ -1,4 +1,4 @@
-"""Variable projection: amplitudes are solved for exactly, so that only the nonlinear parameters are searched."""
+"""Variable projection: amplitudes are solved for, so that only the nonlinear parameters are searched."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def projected_fit(
 ) -> Minimum:
     """Minimise 1/2 sum w (y - m)^2 over the free parameters from starts [start, free].
 
-    The amplitudes are those of non-negative least squares at each step; the curvature is that of the residuals
-    without what a change of free amplitudes makes good.
+    The amplitudes are those of non-negative least squares at each step; the curvature is that of the
+    residuals without what a change of free amplitudes makes good.
 
     References:
         G. Golub, V. Pereyra, Inverse Problems 19, R1 (2003), doi:10.1088/0266-5611/19/2/201;

@@ -38,6 +38,8 @@ class Rows:
     """[tailed + plain], keV."""
     ratio: Tensor
     """[tailed + plain], intensity relative to the main line of the component."""
+    broadening: Tensor
+    """[tailed + plain], factor on the width that the parameters give."""
     attenuation: Tensor
     """[tailed], mass attenuation coefficient of the detector's material [cm^2/g]."""
     is_beta: Tensor
@@ -70,9 +72,21 @@ class Rows:
     def _plain_of(self) -> list[int]:
         return self.of[self.n_tailed : len(self.ratio)].tolist()
 
-    def with_branching(self, factor: Tensor) -> Rows:
-        """The rows with the intensity of each line multiplied by factor [tailed + plain]."""
-        return replace(self, ratio=self.ratio * factor)
+    def strained(self, factor: Tensor, shift: Tensor, broadening: Tensor) -> Rows:
+        """The rows with lines of other intensity and components elsewhere.
+
+        Args:
+            factor: [tailed + plain], on the intensity of each line.
+            shift: [component], of all its lines [keV].
+            broadening: [component], factor on their width.
+        """
+        at = self.of[: len(self.ratio)]
+        return replace(
+            self,
+            ratio=self.ratio * factor,
+            energy=self.energy + shift[at],
+            broadening=self.broadening * broadening[at],
+        )
 
     @cached_property
     def mirror(self) -> Tensor:
@@ -195,6 +209,7 @@ def _assembled(names: tuple[str, ...], parts: list[_Part], material: Material, i
         of=torch.tensor(of, dtype=torch.int64),
         energy=as_tensor(energy),
         ratio=as_tensor(np.concatenate([part.ratio for part in parts])),
+        broadening=torch.ones(len(energy), dtype=torch.float64),
         attenuation=as_tensor(material.attenuation(energy[:n_tailed])),
         is_beta=torch.tensor([" Kb" in label for label in labels[:n_tailed]], dtype=torch.bool),
         escaping=as_tensor(np.concatenate([part.escaping for part in parts])[n_tailed:]),
