@@ -20,6 +20,8 @@ __all__ = ["Drawn", "draw", "r_squared"]
 CHANNELS = 2048
 _BRANCHING = 0.05
 """Relative standard deviation of each minor line's intensity about the tabulated one."""
+_POSITION, _WIDTH = 0.005, 0.05
+"""Standard deviations of the position [keV] and the width (relative) of the lines of a component."""
 _RARE = {"He", "Ne", "Kr", "Xe", "Rn", "Tc", "Pm", "Po", "At", "Fr", "Ra", "Ac", "Pa"}
 """What samples do not hold."""
 _HEAVY = 0.15
@@ -65,7 +67,7 @@ def draw(seed: int, *, total: float | None = None, n_elements: int | None = None
     scatter = 10 ** rng.uniform(-1.5, 0.3, 2) * max(weights.values())
     weights |= {pair: 10 ** rng.uniform(-4, -2.5) * weights[strongest]}
     weights |= {ELASTIC: scatter[0], COMPTON: scatter[1]}
-    mean = _mean(_perturbed(rows, rng), values, weights, rng)
+    mean = _mean(_strained(_perturbed(rows, rng), seed), values, weights, rng)
     scale = total / mean.sum()
     mean = mean * scale
     amplitudes = {name: weight * scale for name, weight in weights.items()}
@@ -130,6 +132,15 @@ def _perturbed(rows: Rows, rng: np.random.Generator) -> Rows:
     factor = 1 + _BRANCHING * torch.from_numpy(rng.standard_normal(len(rows.ratio)))
     is_main = rows.ratio == 1.0
     return replace(rows, ratio=torch.where(is_main, rows.ratio, rows.ratio * factor.clamp(min=0.5)))
+
+
+def _strained(rows: Rows, seed: int) -> Rows:
+    """Lines a little elsewhere and wider than they should be, as in every detector; not those of scatter."""
+    rng = np.random.default_rng((seed, 1))
+    n = len(rows.names)
+    shift = _POSITION * torch.from_numpy(rng.standard_normal(n))
+    width = torch.exp(_WIDTH * torch.from_numpy(rng.standard_normal(n)))
+    return rows.strained(torch.ones_like(rows.ratio), shift, width)
 
 
 def _mean(

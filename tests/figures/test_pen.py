@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from skyloop.engines.panel import Axis, Band, Curve, Fact, Facts, Log, Plot, Trace
 from skyloop.errors import Outcome
@@ -283,3 +284,26 @@ def test_values_of_a_result_that_is_not_to_be_trusted_are_marked_as_in_a_table()
     assert lines[:3] == ["now", "target: film.sld", "film.sld  3.0 ± 1.0 ?"]
     assert lines[3].split() == ["scale", "1", "?"]
     assert lines[5].split() == ["chi2", "7"]
+
+
+def test_many_lines_look_different_and_few_are_solid():
+    lines = [Curve(f"line {k}", X, X + k) for k in range(14)]
+    looks = [(line.get_color(), line.get_linestyle()) for line in draw([plot(*lines)]).axes[0].lines]
+    assert len(set(looks)) == len(lines)
+    assert {dashes for _, dashes in looks[:6]} == {"-"}
+    assert looks[0][0] not in {colour for colour, _ in looks[1:]}
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 14])
+def test_a_legend_hides_neither_picture_nor_title(count: int):
+    figure = draw([plot(*(Curve(f"component {k}", X, X + k) for k in range(count)))])
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (title,) = (text for text in axes.findobj(Text) if text.get_text() == "what it shows")
+    legend = axes.get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == count
+    place = legend.get_window_extent()
+    assert not place.overlaps(axes.patch.get_window_extent().shrunk(0.99, 0.99))
+    assert 0 <= place.x0 <= place.x1 <= figure.bbox.x1
+    assert not place.overlaps(title.get_window_extent())

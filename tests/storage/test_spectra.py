@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from skyloop.errors import DataError
-from skyloop.storage.spectra import Spectra, read_spectra
+from skyloop.storage.spectra import FORMATS, Spectra, read_spectra
 
 
 def written(folder: Path, text: str, name: str = "spectrum.txt") -> Path:
@@ -179,6 +180,17 @@ def test_content_and_not_the_name_tells_the_format(tmp_path: Path) -> None:
         assert read_spectra(written(tmp_path, amptek([5, 6]), name)).counts.ravel().tolist() == [5, 6]
 
 
+def test_maps_of_xrf_maps_are_read_whatever_their_name(tmp_path: Path) -> None:
+    counts = np.random.default_rng(8).poisson(5.0, (7, 2, 3)).astype(float)
+    path = tmp_path / "axo.mda"
+    with h5py.File(path, "w") as file:
+        file["MAPS/Spectra/mca_arr"] = counts
+    np.testing.assert_array_equal(read_spectra(path).counts[:, :, 0], np.moveaxis(counts, 0, -1))
+    with pytest.raises(DataError, match="holds 1 dataset, not number 2; mend"):
+        read_spectra(path, dataset=2)
+    assert "HDF5" in FORMATS
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -204,7 +216,7 @@ def test_content_and_not_the_name_tells_the_format(tmp_path: Path) -> None:
         pytest.param("1\n1_0\n", "line 2: found '1_0'", id="underscore"),
         pytest.param("hello\n", "no known format; mend: give one of MDA", id="prose"),
         pytest.param("", "no known format", id="empty"),
-        pytest.param("\x89HDF\r\n\x1a\n\0\0", "no known format", id="hdf5"),
+        pytest.param("\x89HDF\r\n\x1a\n\0\0", "cannot be read", id="hdf5"),
         pytest.param("1\n\0\n2\n", "no known format", id="zero byte"),
         pytest.param("1\n" * 3000 + "\0\n", r"line 3001: found '\\x00'", id="zero byte later"),
         pytest.param("9" * 100_000, "give a number", id="endless number"),

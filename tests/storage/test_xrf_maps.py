@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import h5py.h5o
 import numpy as np
 import pytest
 
 from skyloop.errors import DataError, StorageError
-from skyloop.storage import xrf_maps, xrf_maps_write
+from skyloop.storage import _xrf_counts, xrf_maps, xrf_maps_write
 from skyloop.storage._spectra import Spectra, nothing
 from skyloop.storage.spectra import read_spectra
 from skyloop.storage.xrf_maps import open_xrf_maps, read_xrf_maps
@@ -129,7 +130,7 @@ def fit_of(number: int = 3) -> IntegratedFit:
 def test_counts_are_read_whatever_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool, options: dict[str, Any], block: int
 ):
-    monkeypatch.setattr(xrf_maps, "_BLOCK", block)
+    monkeypatch.setattr(_xrf_counts, "_BLOCK", block)
     path = maps_file(tmp_path / "a.h5", old=old, **options)
     read = read_xrf_maps(path)
     np.testing.assert_array_equal(read.counts[:, :, 0], COUNTS)
@@ -374,6 +375,16 @@ def test_damaged_chunks_are_refused_where_they_are_met(tmp_path: Path):
     data[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(data)
     assert "cannot be read" in refusal(path)
+
+
+def test_a_dataset_whose_header_is_damaged_is_not_taken_for_missing(tmp_path: Path):
+    path = maps_file(tmp_path / "a.h5", put("x_axis", np.arange(float(N_X))))
+    with h5py.File(path) as file:
+        header = h5py.h5o.get_info(file["MAPS/x_axis"].id).addr
+    data = bytearray(path.read_bytes())
+    data[header : header + 16] = bytes(16)
+    path.write_bytes(data)
+    assert "/MAPS/x_axis cannot be read" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"Fe 1 2 3\n" * 99])

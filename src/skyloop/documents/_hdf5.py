@@ -7,7 +7,6 @@ import functools
 import itertools
 import math
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import h5py
 from h5py._objects import phil  # the lock under which all of h5py calls HDF5
 
 from skyloop.documents._loaded import MOST_BYTES, Loaded, NotYet, Unreadable
+from skyloop.documents.hdf5_links import LeadsOutError, NoGroupError, dataset_inside
 
 __all__ = ["Hdf5Files", "Span"]
 
@@ -24,7 +24,6 @@ Span = Callable[[tuple[int, ...]], "tuple[int, int] | Unreadable"]
 """First and last+1 row to read of a dataset, from the shape that the dataset has."""
 
 _MOST_FILES = 16
-_MOST_LINKS = 16
 _ATTEMPTS = 16  # of reading metadata: about a millisecond in all
 _MOST_SEARCHES = 16  # for one chunk each, through the list of all chunks; for more, one walk costs less
 # What h5py raises for a file that is cut off, damaged, or caught in the middle of a change.
@@ -53,8 +52,7 @@ class _Behind:
 class Hdf5Files:
     """Files kept open for reading while they are written (SWMR), the 16 last used ones.
 
-    Only data that lie in the file itself are read: external links, external storage and virtual datasets lead
-    to any file that this process can read, and virtual datasets fill in values where a file is missing.
+    Only data that lie in the file itself are read; see `dataset_inside`.
     Rows are not there yet while a chunk (tile) that holds part of them is not in the file. HDF5 does not tell
     more: in a chunk that holds several rows, or that is written in parts, what the writer has not written yet
     is read as the fill value once the rest of the chunk is there. So whoever announces rows must have written
@@ -162,42 +160,15 @@ def _attempts_setter() -> Callable[[int, int], int]:
 
 
 def _guarded(file: Any, path: str) -> Any:
-    """The dataset at a path, when each step to it stays in the file.
+    """The dataset at a path, when it lies in the file itself and has rows of numbers.
 
     Raises:
         KeyError: there is nothing at that path (yet).
     """
-    node, steps, links = file, deque(_steps(path)), 0
-    while steps:
-        if not isinstance(node, h5py.Group):
-            return Unreadable("a step of the path is not a group")
-        link = node.get(steps[0], getlink=True)
-        if link is None:
-            raise KeyError(f"there is no '{steps[0]}'")
-        if isinstance(link, h5py.SoftLink):
-            if (links := links + 1) > _MOST_LINKS:
-                return Unreadable("its soft links go round in circles")
-            node = file if link.path.startswith("/") else node
-            steps.popleft()
-            steps.extendleft(reversed(_steps(link.path)))
-        elif isinstance(link, h5py.HardLink):
-            node = node[steps.popleft()]
-        else:
-            return Unreadable("an external link leads to another file")
-    return _inner(node)
-
-
-def _steps(path: str) -> list[str]:
-    return [step for step in path.split("/") if step not in ("", ".")]
-
-
-def _inner(node: Any) -> Any:
-    if not isinstance(node, h5py.Dataset):
-        return Unreadable("it is not a dataset")
-    if node.is_virtual:
-        return Unreadable("a virtual dataset takes its data from other files")
-    if node.external:
-        return Unreadable("its data are stored in another file")
+    try:
+        node = dataset_inside(file, path)
+    except (LeadsOutError, NoGroupError) as error:
+        return Unreadable(str(error.args[0]))
     if node.dtype.kind not in "biufc":
         return Unreadable(f"its data are no numbers ({node.dtype})")
     return node if node.ndim else Unreadable("it has no rows")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -24,7 +24,13 @@ __all__ = ["draw", "save"]
 
 # Okabe and Ito: told apart by eyes that confuse red and green, and in print
 _BLUE, _ORANGE, _GREEN, _RED, _PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-_POINTS, _BARS, _LINES = "#333333", "#999999", (_ORANGE, _BLUE, _GREEN, _PINK)
+_POINTS, _BARS, _LINES = "#333333", "#999999", (_ORANGE, _BLUE, _GREEN, _PINK, _RED, "#56B4E9")
+_DASHES = ("-", "--", ":")
+"""Lines are solid in all colours, then dashed, then dotted, so that many are told apart."""
+# the first line is often the sum of the others and lies upon them: none of them has its colour
+_LOOKS = tuple({"ls": d, "color": c} for d, c in product(_DASHES, _LINES) if d == "-" or c != _LINES[0])
+_IN_A_ROW = 4
+"""Entries of a legend that stand in a row; more stand in a column beside the picture."""
 _MANY = 200
 """Beyond so many points each is drawn small, so that lines stay visible among them."""
 _UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -107,7 +113,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def _draw_plot(axes: Axes, plot: Plot) -> None:
-    colours = cycle(_LINES)
+    looks = cycle(_LOOKS)
     scale = (-np.inf, np.inf) if plot.y.is_log else _later_scale(plot)
     for item in plot.items:
         match item:
@@ -116,7 +122,7 @@ def _draw_plot(axes: Axes, plot: Plot) -> None:
                     item.x, item.low, item.high, color=_BLUE, alpha=0.25, lw=0, label=item.label
                 )
             case Curve():
-                _draw_curve(axes, item, colours)
+                _draw_curve(axes, item, looks)
             case Trace():
                 _draw_trace(axes, item, scale)
     _label(axes, plot.x, axes.set_xlabel, axes.set_xscale)
@@ -133,9 +139,11 @@ def _draw_plot(axes: Axes, plot: Plot) -> None:
 
 
 def _draw_legend(axes: Axes) -> None:
-    # above the picture, where it hides nothing of it
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1}
-    legend = axes.legend(**place, ncols=9, fontsize=8, frameon=False, columnspacing=1.2, handlelength=1.5)
+    # above or beside the picture, where it hides nothing of it
+    is_row = len(axes.get_legend_handles_labels()[1]) <= _IN_A_ROW
+    place: dict[str, Any] = {"loc": "lower right" if is_row else "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    place |= {"borderaxespad": 0.1, "ncols": _IN_A_ROW if is_row else 1}
+    legend = axes.legend(**place, fontsize=8, frameon=False, columnspacing=1.2, handlelength=1.5)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -173,13 +181,13 @@ def _later_ends(trace: Trace) -> tuple[FloatArray, FloatArray]:
     return trace.y[later] - width, trace.y[later] + width
 
 
-def _draw_curve(axes: Axes, curve: Curve, colours: Any) -> None:
+def _draw_curve(axes: Axes, curve: Curve, looks: Any) -> None:
     if curve.y_sigma.size:
         size = 4.0 if curve.x.size <= _MANY else 2.0
         style: dict[str, Any] = {"color": _POINTS, "ecolor": _BARS, "elinewidth": size / 5, "zorder": 2}
         axes.errorbar(curve.x, curve.y, curve.y_sigma, fmt=".", ms=size, label=curve.label, **style)
     else:
-        axes.plot(curve.x, curve.y, lw=1.4, zorder=3, color=next(colours), label=curve.label)
+        axes.plot(curve.x, curve.y, lw=1.4, zorder=3, label=curve.label, **next(looks))
 
 
 def _draw_trace(axes: Axes, trace: Trace, scale: tuple[float, float]) -> None:

@@ -9,14 +9,16 @@ from skyloop.storage._mda_spectra import SCALERS, spectra_of
 from skyloop.storage._spectra import Calibration, Spectra
 from skyloop.storage._text_spectra import reader_of
 from skyloop.storage.mda import is_mda, read_mda
+from skyloop.storage.xrf_maps import read_xrf_maps
 
 __all__ = ["FORMATS", "SCALERS", "Calibration", "Spectra", "read_spectra", "spectra_of"]
 
-FORMATS = "MDA, .mca of Amptek (<<DATA>>), SPEC (@A), .spe ($DATA:), one column of numbers"
+FORMATS = "MDA, HDF5 of XRF-Maps, .mca of Amptek (<<DATA>>), SPEC (@A), .spe ($DATA:), one column of numbers"
 """The formats that `read_spectra` reads, in words."""
 
 _MAX_TEXT = 256 * 1024 * 1024
 _START = 4096
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_spectra(path: str | Path, *, dataset: int = 1) -> Spectra:
@@ -30,10 +32,10 @@ def read_spectra(path: str | Path, *, dataset: int = 1) -> Spectra:
     """
     path = Path(path)
     start = _start_of(path)  # a format that is not text is told by its first bytes, here
-    if is_mda(start):
+    if is_mda(start) or start.startswith(_HDF5):
         if dataset != 1:
             raise DataError(f"{path}: holds 1 dataset, not number {dataset}; mend: leave it at 1 (--dataset)")
-        return spectra_of(read_mda(path))
+        return spectra_of(read_mda(path)) if is_mda(start) else read_xrf_maps(path)
     text = "" if b"\0" in start else _text_of(path)
     read = reader_of(text)
     if read is None:

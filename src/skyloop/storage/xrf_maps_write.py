@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloop.errors import DataError, StorageError
+from skyloop.errors import DataError
 from skyloop.quantities import FloatArray, Quantity
-from skyloop.storage._parts import Part
+from skyloop.storage._replacing import replacing
 from skyloop.storage._spectra import Counts, Spectra
 from skyloop.storage.xrf_maps import TIMES, XrfMaps, is_count
 
@@ -123,7 +121,7 @@ def write_xrf_maps(
     """
     final = Path(path)
     _check(final, maps, spectra, counts=counts)
-    with _replacing(final, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
+    with replacing(final, overwrite=overwrite) as part, h5py.File(part, "w", locking=False) as file:
         group = file.create_group("MAPS")
         group["version"] = np.array([_VERSION])
         if spectra is not None:
@@ -134,35 +132,6 @@ def write_xrf_maps(
             _put_maps(group.create_group(f"XRF_Analyzed/{one.routine}"), one)
         _link(group, maps)
     return final
-
-
-@contextmanager
-def _replacing(final: Path, *, overwrite: bool) -> Generator[Path]:
-    """A file to write that takes its name when all went well, and is gone when not."""
-    taken = StorageError(f"{final} is there already; mend: choose another name, or ask to overwrite it")
-    if final.exists() and not overwrite:
-        raise taken
-    try:
-        part = Part(final)
-        try:
-            part.clear(lambda _: True)
-            yield part.path
-            if overwrite:
-                _take_over(part, final)
-            elif not part.take_name():
-                raise taken
-        finally:
-            part.remove()
-    except (OSError, RuntimeError) as error:  # RuntimeError: HDF5, when it cannot close a file
-        raise StorageError(
-            f"{final} cannot be written ({error}); mend: check that its folder is there and its disk not full"
-        ) from error
-
-
-def _take_over(part: Part, final: Path) -> None:
-    with part.path.open("rb") as file:
-        os.fsync(file.fileno())  # a disk far away may say only now that it is full
-    part.path.replace(final)
 
 
 def _check(

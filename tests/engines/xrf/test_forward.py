@@ -8,9 +8,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from skyloop.engines.xrf.families import Family
 from skyloop.engines.xrf.features import features, theta_of
 from skyloop.engines.xrf.forward import Span, energies, line_shapes, shapes, slopes
-from skyloop.engines.xrf.lines import Family, LineTable, line_table
+from skyloop.engines.xrf.lines import LineTable, line_table
 from skyloop.engines.xrf.parameters import FITTED, PARAMETERS, defaults
 from skyloop.engines.xrf.rows import COMPTON, ELASTIC, Rows, rows_of
 from skyloop.quantities import FloatArray

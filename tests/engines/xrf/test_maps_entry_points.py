@@ -13,16 +13,8 @@ from skyloop.engines.xrf.background import snip
 from skyloop.engines.xrf.features import theta_of
 from skyloop.engines.xrf.forward import Span, energies, shapes
 from skyloop.engines.xrf.lines import line_table
-from skyloop.engines.xrf.maps import (
-    Loss,
-    compton_peak,
-    create_tensors,
-    elastic_peak,
-    escape_peak,
-    fit_spec,
-    model_spec,
-    snip_bkg,
-)
+from skyloop.engines.xrf.maps import compton_peak, elastic_peak, escape_peak, model_spec, snip_bkg
+from skyloop.engines.xrf.maps_fit import Loss, create_tensors, fit_spec
 from skyloop.engines.xrf.override import read_override
 from skyloop.engines.xrf.parameters import FITTED, PARAMETERS, defaults
 from skyloop.engines.xrf.rows import COMPTON, ELASTIC, rows_of

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from skyloop.engines.xrf.override import Adjustment, Override, read_override, write_override
+from skyloop.engines.xrf.rows import pair_of
 from skyloop.errors import DataError
 
 
@@ -158,6 +159,17 @@ def test_scatter_among_the_elements_is_no_element_and_stays_in_its_line() -> Non
     assert write_override(found) == text
 
 
+def test_k_lines_have_the_name_of_their_element() -> None:
+    text = "ELEMENTS_TO_FIT: Ca_K, Fe_K, Fe, Pt_L, K_K\nBRANCHING_RATIO_ADJUSTMENT_K: Fe_K, 1, 1, 1.2, 1\n"
+    found = read_override(text)
+    assert found.elements == ("Ca", "Fe", "Pt_L", "K")
+    assert not any(pair_of(name) for name in found.elements)
+    assert found.adjustments == (Adjustment("BRANCHING_RATIO_ADJUSTMENT_K", "Fe", (1.0, 1.0, 1.2, 1.0)),)
+    assert write_override(found) == text
+    assert write_override(replace(found, lines=())).startswith("ELEMENTS_TO_FIT: Ca, Fe, Pt_L, K\n")
+    assert read_override("ELEMENTS_WITH_PILEUP: Fe_K\n").pileups == ("Fe_K",)
+
+
 def test_scalers_of_any_beamline_are_kept() -> None:
     text = "\n".join(
         [
@@ -262,6 +274,7 @@ def test_bounds_the_wrong_way_round_are_refused() -> None:
         Override(settings={"ELEMENTS_TO_FIT": "Fe"}),
         Override(settings={"UNHEARD_OF": "1"}),
         Override(elements=("Fe", "Xx")),
+        Override(elements=("Fe_K",)),
         Override(detector_material="CdTe"),
         Override(adjustments=(Adjustment("BRANCHING_RATIO_ADJUSTMENT_K", "Fe", (1.0,)),)),
     ],

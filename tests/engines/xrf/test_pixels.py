@@ -254,6 +254,25 @@ def test_no_counts_are_a_measurement_where_there_was_exposure(limits: Limits) ->
     assert "exposure" in unknown.reason(0)
 
 
+@BOTH
+def test_counts_where_no_component_reaches_are_told_by_chi2(limits: Limits) -> None:
+    of = basis("Fe", "Cu")
+    of = Basis(of.names[:2], of.columns[:2], 2, of.first, torch.ones_like(of.weights))
+    y = drawn(of, truth(of, 300, (0.5, 0.5)), 2)
+    wanted = PixelSolver(of, limits).solve(y)
+    assert float(of.columns[:, 100:110].sum()) == 0.0
+    y[1, 100:110] = 50.0
+    found = PixelSolver(of, limits).solve(y)
+    torch.testing.assert_close(found.amplitudes, wanted.amplitudes, rtol=1e-5, atol=1e-5)
+    assert float(found.chi2[1]) > 10 * float(wanted.chi2[1])
+    only = torch.zeros(1, SPAN.count)
+    only[0, 105] = 5.0
+    lost = PixelSolver(of, limits).solve(only)
+    assert lost.amplitudes.tolist() == [[0.0, 0.0]]
+    assert bool(lost.chi2.isinf().all())
+    assert bool((lost.sigma > 0).all())
+
+
 FAULTS = [
     (Fault.NOT_FINITE, {"channel": float("nan")}),
     (Fault.NOT_FINITE, {"channel": float("inf")}),

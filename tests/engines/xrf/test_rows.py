@@ -207,7 +207,7 @@ def test_an_unknown_component_is_refused(name: str) -> None:
 def test_parameters_have_defaults_within_their_ranges() -> None:
     assert all(p.low <= p.default <= p.high for p in PARAMETERS.values())
     assert list(defaults()) == list(PARAMETERS)
-    assert len(FITTED) == 12
+    assert len(FITTED) == 13
     assert theta_of(defaults({"ENERGY_SLOPE": 0.02}))[list(PARAMETERS).index("ENERGY_SLOPE")] == 0.02
 
 

@@ -172,17 +172,18 @@ def _refuse_slip(where: str, line: str) -> None:
 
 
 def _listed(where: str, tag: str, text: str) -> tuple[str, ...]:
-    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    names = (name.strip() for name in text.split(",") if name.strip())
     check = _checked_element if tag == "ELEMENTS_TO_FIT" else _checked_pileup
-    return tuple(check(where, name) for name in names if name not in _SCATTER)
+    return tuple(dict.fromkeys(check(where, name) for name in names if name not in _SCATTER))
 
 
 def _checked_element(where: str, name: str) -> str:
+    """The name of its component: `Fe` for `Fe_K` too, which elsewhere is iron piled up with potassium."""
     symbol, _, shell = name.partition("_")
     if symbol not in _SYMBOLS or ("_" in name and shell not in ("K", "L", "M")):
         near = _near(symbol, sorted(_SYMBOLS)) if symbol not in _SYMBOLS else ""
         raise DataError(f"{where}: {name:.60} is no element; mend: {near}write Fe, Au_L or Pb_M")
-    return name
+    return symbol if shell == "K" else name
 
 
 def _checked_pileup(where: str, name: str) -> str:
@@ -218,6 +219,11 @@ def _near(word: str, known: Sequence[str]) -> str:
     by_capitals = {name.upper(): name for name in reversed(known)}
     near = difflib.get_close_matches(word[:60].upper(), by_capitals, n=3, cutoff=0.7)
     return f"{' or '.join(by_capitals[name] for name in near)} may be meant; " if near else ""
+
+
+def has_tag(name: str) -> bool:
+    """Whether a MAPS file can hold a parameter of this name."""
+    return name in _TAG_OF
 
 
 def line_of(key: Key, value: Any, tag: str = "") -> str:

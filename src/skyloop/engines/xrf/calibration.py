@@ -16,11 +16,11 @@ from skyloop.engines.xrf.problem import Problem
 __all__ = ["Grid", "calibrated"]
 
 _WIDTH = 0.16  # keV, FWHM_OFFSET of the search: wider peaks are found from farther away
-_BINNED = 4
+_BINNED = 8
 _TABLE_STEP = 0.008  # keV
-_SWEEPS = 40
+_SWEEPS = 25
 _TOLERATED = 0.1  # relative: what a cell misses of a strong peak must not outweigh all else
-_AT_ONCE = 64
+_AT_ONCE = 16
 _MOST_GROWTH = 3
 _REFINED = 12
 
@@ -38,18 +38,22 @@ class Grid:
     """Relative, to both sides."""
     slope_step: float = 0.006
     """Relative."""
+    offset: float = 0.0
+    """Middle of ENERGY_OFFSET [keV]."""
     offset_range: float = 0.05
-    """Of ENERGY_OFFSET to both sides [keV]."""
+    """To both sides [keV]."""
     offset_step: float = 0.025
     """keV."""
 
     def cells(self) -> tuple[int, int]:
         """Steps to either side."""
-        return round(self.slope_range / self.slope_step), round(self.offset_range / self.offset_step)
+        return math.ceil(self.slope_range / self.slope_step), math.ceil(self.offset_range / self.offset_step)
 
     def at(self, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Slope [keV/channel] and offset [keV] of cells [..., 2], also between them."""
-        return self.slope * torch.exp(cells[..., 0] * self.slope_step), cells[..., 1] * self.offset_step
+        slope = self.slope_step if self.slope_range else 0.0
+        offset = self.offset_step if self.offset_range else 0.0
+        return self.slope * torch.exp(cells[..., 0] * slope), self.offset + cells[..., 1] * offset
 
 
 def calibrated(problem: Problem, grid: Grid, *, best: int) -> list[dict[str, float]]:

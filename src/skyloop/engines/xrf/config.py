@@ -26,8 +26,10 @@ class Calibration:
     """Energy per channel [keV/channel]."""
     slope_range: float = 0.1
     """Relative, to both sides."""
+    offset: float = 0.0
+    """Energy of channel 0 [keV]."""
     offset_range: float = 0.05
-    """Energy of channel 0, to both sides of zero [keV]."""
+    """To both sides [keV]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class Config:
         _demand(
             0 <= known.slope_range <= 0.5, "calibration.slope_range", known.slope_range, "relative, 0 to 0.5"
         )
+        _demand(-0.2 <= known.offset <= 0.2, "calibration.offset", known.offset, "keV, -0.2 to 0.2")
+        for name in ("ENERGY_OFFSET", "ENERGY_SLOPE"):
+            _demand(name not in self.parameters, f"parameters.{name}", name, "say it in calibration")
         _demand(0 <= known.offset_range <= 1, "calibration.offset_range", known.offset_range, "keV, 0 to 1")
 
     @property

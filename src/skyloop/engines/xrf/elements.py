@@ -33,7 +33,7 @@ def threshold(false_positives: float, candidates: int, detectors: int = 1) -> fl
         S. G. Self, K.-Y. Liang, J. Am. Stat. Assoc. 82, 605 (1987), doi:10.1080/01621459.1987.10478472.
 
     >>> round(threshold(0.01, 100), 2), round(threshold(0.01, 100, detectors=4), 2)
-    (3.72, 4.54)
+    (3.72, 4.45)
     """
     tail = false_positives / max(1, candidates)
 
@@ -86,7 +86,9 @@ def select(
     )
     chosen = set(index.values()) if start is None else {index[name] for name in start} | rules.fixed
     for _ in range(_MOST_ROUNDS):
-        changed = rules.fewer(pool, chosen) or rules.more(pool, chosen)
+        changed = rules.fewer(pool, chosen)
+        if changed is None:
+            changed = rules.more(pool, chosen)
         if changed is None and exchange:
             changed = rules.others(pool, chosen)
         if changed is None:

@@ -16,7 +16,7 @@ from skyloop.quantities import FloatArray
 
 __all__ = ["Evidence", "Pool", "evidence"]
 
-_WEAK_PRIOR = 1e-10  # columns that are nearly one have errors that are nearly infinite
+_WEAK_PRIOR = 1e-9  # columns that are nearly one have errors that are nearly infinite
 _NEW = 1e-9  # a column with a smaller share of its own is what the used ones make up already
 
 
@@ -103,7 +103,9 @@ class Evidence:
         inner = self.gram[np.ix_(used, used)]
         scale = 1 / np.sqrt(np.diag(inner))
         unit = inner * scale[:, None] * scale[None, :]
-        inverse = np.linalg.inv(unit + _WEAK_PRIOR * np.eye(len(used)))
+        # what was taken out leaves rounding, which may be below zero
+        size, vectors = np.linalg.eigh(unit)
+        inverse = (vectors / np.maximum(size, _WEAK_PRIOR)) @ vectors.T
         return inverse * scale[:, None] * scale[None, :]
 
 

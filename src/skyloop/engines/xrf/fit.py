@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skyloop.engines.xrf.calibration import Grid, calibrated
+from skyloop.engines.xrf.calibration import calibrated
 from skyloop.engines.xrf.config import Config
 from skyloop.engines.xrf.elements import Selection, select, threshold
 from skyloop.engines.xrf.evidence import Evidence, Pool, evidence
@@ -18,7 +19,16 @@ from skyloop.engines.xrf.objective import OBJECTIVES
 from skyloop.engines.xrf.problem import Problem
 from skyloop.engines.xrf.projection import amplitudes, projected_fit, smoothed
 from skyloop.engines.xrf.rows import pair_of
-from skyloop.engines.xrf.setup import SCATTER, candidates, fit_problem, needs, rarer, wide_problem
+from skyloop.engines.xrf.setup import (
+    SCATTER,
+    candidates,
+    fit_problem,
+    grid_of,
+    needs,
+    other_components,
+    rarer,
+    wide_problem,
+)
 from skyloop.quantities import FloatArray
 
 __all__ = ["Found", "search", "settled"]
@@ -38,10 +48,19 @@ _MISSED = 0.05
 """Relative error of a spectrum before what is known of the lines only about is free."""
 _SYSTEMATIC = 0.01
 """Relative error of a spectrum that no element is found by."""
+_MISFIT = 1.2
+"""Twice the cost per channel of a fit that other starts are tried for."""
 _PER_COMPONENT = 2.0
+_KNOWN = 2.0
+"""The range of the calibration is the root of so many of its standard deviations."""
+_CERTAIN, _ELSEWHERE = 6.0, 0.1
+"""A calibration that scores so much less, so far away [keV], is not ruled out."""
 _ROUNDS = 3
 _STRONGEST = 2
 """Lines of so many components pile up with each other and themselves."""
+
+
+_Fit = tuple[Problem, Joint]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +73,8 @@ class Found:
     """The spectra taken apart."""
     selection: Selection | None
     """How sure each component is; None when the user named them."""
+    rivals: tuple[str, ...]
+    """Another calibration that describes the spectrum about as well, in words; empty when there is none."""
 
 
 def search(counts: FloatArray, config: Config) -> Found:
@@ -65,12 +86,21 @@ def search(counts: FloatArray, config: Config) -> Found:
         DataError: the counts cannot be fitted.
     """
     spectra = [torch.from_numpy(np.ascontiguousarray(row, dtype=np.float64)) for row in counts]
-    names = config.elements or candidates(config)
-    begun = [_best_start(spectrum, config, names) for spectrum in spectra]
+    names = tuple(name for name in config.elements if name not in SCATTER) or candidates(config)
+    starts = [_starts(spectrum, config, names) for spectrum in spectra]
     if config.elements:
-        problems = [each.problem for each in begun]
-        return _found([settled(problem, config) for problem in problems], None)
-    return _searched(spectra, config, names, [each.problem for each in begun])
+        fits, selection = (
+            [_best(spectrum, config, each) for spectrum, each in zip(spectra, starts, strict=True)],
+            None,
+        )
+    else:
+        fits, selection = _searched(spectra, config, names, [each[0].problem for each in starts])
+    return Found(
+        problems=tuple(problem for problem, _ in fits),
+        joints=tuple(joint for _, joint in fits),
+        selection=selection,
+        rivals=tuple(_rival(each) for each in starts),
+    )
 
 
 def settled(problem: Problem, config: Config) -> tuple[Problem, Joint]:
@@ -83,6 +113,17 @@ def settled(problem: Problem, config: Config) -> tuple[Problem, Joint]:
     return problem.at(joint.x), joint
 
 
+def _best(spectrum: Tensor, config: Config, starts: Sequence[_Begun]) -> _Fit:
+    """The fit from the best start; where it does not describe the spectrum, the best of those from others."""
+    fits: list[_Fit] = []
+    for start in starts:
+        near = fit_problem(spectrum, start.problem.rows.names, config, start.problem.values)
+        fits.append(settled(near, config))
+        if 2 * fits[-1][1].cost < _MISFIT * len(near.counts):
+            return fits[-1]
+    return min(fits, key=lambda fit: fit[1].cost / len(fit[0].counts))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Begun:
     problem: Problem
@@ -92,32 +133,37 @@ class _Begun:
     """The smaller, the better."""
 
 
-def _best_start(spectrum: Tensor, config: Config, names: Sequence[str]) -> _Begun:
-    """The best of some calibrations; those of a wider grid join where none describes the spectrum."""
-    known, found = config.calibration, list[_Begun]()
+def _starts(spectrum: Tensor, config: Config, names: Sequence[str]) -> list[_Begun]:
+    """First fits from some calibrations, the best one first; a wider grid joins where none is good."""
+    found: list[_Begun] = []
     for wider in _WIDER:
-        grid = Grid(known.slope, wider * known.slope_range, offset_range=wider * known.offset_range)
+        grid = grid_of(config, wider)
         wide = wide_problem(spectrum, names, config, grid)
-        starts = calibrated(wide, grid, best=_STARTS)
-        found += [_begun(spectrum, config, names, {**wide.values, **start}) for start in starts]
+        cells = calibrated(wide, grid, best=_STARTS)
+        found += [_begun(replace(wide, values={**wide.values, **cell}), config) for cell in cells]
         if min(each.chi2 for each in found) < _DESCRIBES:
             break
-    return min(found, key=lambda each: each.score)
+    return sorted(found, key=lambda each: each.score)
 
 
-def _begun(spectrum: Tensor, config: Config, names: Sequence[str], values: dict[str, float]) -> _Begun:
+def _begun(problem: Problem, config: Config) -> _Begun:
     """A first fit from one calibration, with the components that a glimpse shows."""
-    problem = fit_problem(spectrum, (*names, *SCATTER), config, values)
     if not config.elements:
-        narrow = fit_problem(spectrum, _glimpsed(problem), config, values)
-        few = {name: ends for name, ends in narrow.free.items() if name in _COARSE}
-        problem = replace(narrow, free=few or narrow.free)
-    found = projected_fit(
-        problem, _tolerant(problem.counts), problem.start[None], max_steps=20, tolerance=0.05
-    )
-    cost = float(found.cost[0])
-    chi2 = 2 * cost / len(problem.counts)
-    return _Begun(problem.at(found.x[0]), chi2, cost + _PER_COMPONENT * len(problem.rows.names))
+        few = {name: ends for name, ends in problem.free.items() if name in _COARSE}
+        problem = other_components(replace(problem, free=few or problem.free), _glimpsed(problem), config)
+    weights = _tolerant(problem.counts)
+    found = projected_fit(problem, weights, problem.start[None], max_steps=20, tolerance=0.05)
+    problem, cost = problem.at(found.x[0]), float(found.cost[0])
+    score = cost + _PER_COMPONENT * len(problem.rows.names) + _surprise(problem, config)
+    return _Begun(problem, 2 * cost / len(problem.counts), score)
+
+
+def _surprise(problem: Problem, config: Config) -> float:
+    """Half the square of how far the calibration is from what was known, in its ranges."""
+    known, values = config.calibration, problem.values
+    slope = math.log(values["ENERGY_SLOPE"] / known.slope) / max(known.slope_range, 1e-3)
+    offset = (values["ENERGY_OFFSET"] - known.offset) / max(known.offset_range, 1e-3)
+    return _KNOWN / 2 * (slope**2 + offset**2)
 
 
 def _tolerant(counts: Tensor) -> Tensor:
@@ -132,9 +178,28 @@ def _glimpsed(problem: Problem) -> tuple[str, ...]:
     return select(pool, least=_GLIMPSE, kept=SCATTER, needs=needs(names), exchange=False).names
 
 
+def _rival(begun: Sequence[_Begun]) -> str:
+    """Another calibration that describes the spectrum about as well, in words; empty when there is none."""
+    best = begun[0].problem.values
+    for other in begun[1:]:
+        values = other.problem.values
+        if other.score < begun[0].score + _CERTAIN and _apart(best, values, begun[0].problem) > _ELSEWHERE:
+            return (
+                f"{1e3 * values['ENERGY_SLOPE']:.4g} eV/channel from {1e3 * values['ENERGY_OFFSET']:.3g} eV"
+            )
+    return ""
+
+
+def _apart(a: Mapping[str, float], b: Mapping[str, float], problem: Problem) -> float:
+    """How far two calibrations are apart anywhere in the spectrum [keV]."""
+    x = np.linspace(problem.span.first, problem.span.first + problem.span.count, 9)
+    at = [np.polyval([v["ENERGY_QUADRATIC"], v["ENERGY_SLOPE"], v["ENERGY_OFFSET"]], x) for v in (a, b)]
+    return float(np.abs(at[0] - at[1]).max())
+
+
 def _searched(
     spectra: Sequence[Tensor], config: Config, names: Sequence[str], begun: Sequence[Problem]
-) -> Found:
+) -> tuple[list[_Fit], Selection | None]:
     """Select and fit in turns until the components stay the same."""
     least = threshold(config.false_positives, len(names), len(spectra))
     chosen = tuple(dict.fromkeys(name for problem in begun for name in problem.rows.names))
@@ -142,7 +207,7 @@ def _searched(
     selection = None
     for _ in range(_ROUNDS):
         every = (*names, *_pairs(fits), *SCATTER)
-        parts = [_evidence(spectrum, every, config, fit) for spectrum, fit in zip(spectra, fits, strict=True)]
+        parts = [_evidence(every, config, fit) for fit in fits]
         pool = Pool(tuple(parts))
         selection = select(
             pool, least=least, kept=SCATTER, needs=needs(names), rarer=rarer(every), start=chosen
@@ -151,14 +216,7 @@ def _searched(
             break
         chosen = selection.names
         fits = _fits(spectra, chosen, config, [problem for problem, _ in fits])
-    return _found(fits, selection)
-
-
-_Fit = tuple[Problem, Joint]
-
-
-def _found(fits: Sequence[_Fit], selection: Selection | None) -> Found:
-    return Found(tuple(problem for problem, _ in fits), tuple(joint for _, joint in fits), selection)
+    return fits, selection
 
 
 def _fits(
@@ -168,9 +226,9 @@ def _fits(
     return [settled(fit_problem(spectrum, names, config, at.values), config) for spectrum, at in pairs]
 
 
-def _evidence(spectrum: Tensor, names: Sequence[str], config: Config, fit: _Fit) -> Evidence:
+def _evidence(names: Sequence[str], config: Config, fit: _Fit) -> Evidence:
     problem, joint = fit
-    every = fit_problem(spectrum, names, config, problem.values)
+    every = other_components(problem, names, config)
     carried = _carried(problem, joint, every)
     return evidence(every, every.start, carried, config.doubts, tolerance=_SYSTEMATIC)
 

@@ -91,9 +91,9 @@ def strains(rows: Rows, theta: Tensor, span: Span) -> tuple[Tensor, Tensor, Tens
 
 def _satellites(rows: Rows, part: _Part) -> Tensor:
     """[row, 1], how uncertain tails are: K beta lines have those of two-electron processes below."""
-    own = part.chosen[:, None]
-    is_beta = (own < rows.n_tailed) & rows.is_beta[own.clamp(max=rows.n_tailed - 1)]
-    return torch.where(is_beta, _BETA, 1.0)
+    size = torch.ones(len(rows.of), 1, dtype=torch.float64)
+    size[: rows.n_tailed][rows.is_beta] = _BETA
+    return size[part.chosen]
 
 
 def slopes(rows: Rows, theta: Tensor, span: Span, amplitudes: Tensor, names: Sequence[str]) -> Tensor:

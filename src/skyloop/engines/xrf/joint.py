@@ -11,7 +11,7 @@ from skyloop.engines.xrf.forward import line_shapes, strains
 from skyloop.engines.xrf.objective import Objective
 from skyloop.engines.xrf.problem import Problem
 from skyloop.engines.xrf.rows import COMPTON, ELASTIC, Rows
-from skyloop.numerics.least_squares import Quadratic, covariance, least_squares
+from skyloop.numerics.least_squares import Quadratic, least_squares
 
 __all__ = ["Doubts", "Joint", "joint_fit", "loose_columns"]
 
@@ -19,6 +19,7 @@ _MATTERS = 4e-4
 """What is known only about is left free where that moves the spectrum by this many variances of counting."""
 _MOST = 3.9
 """Standard deviations that it may be off."""
+_UNTOLD = 1e-6  # part in a direction that the counts do not tell
 _LIGHT, _CHEMISTRY = 3.6, 5.0
 """K beta below this energy [keV], and how many times less its intensity is known."""
 
@@ -69,7 +70,7 @@ def joint_fit(
     amplitudes: Tensor,
     doubts: Doubts,
     *,
-    max_steps: int = 30,
+    max_steps: int = 60,
 ) -> Joint:
     """Minimise the objective plus half the squares of what is off, in its standard deviations.
 
@@ -86,7 +87,7 @@ def joint_fit(
     start = torch.cat([amplitudes, x, torch.zeros(len(work.loose), dtype=torch.float64)])
     low, high = work.bounds(len(amplitudes))
     found = least_squares(
-        work.quadratic, start[None], low=low, high=high, max_steps=max_steps, tolerance=1e-4
+        work.quadratic, start[None], low=low, high=high, max_steps=max_steps, tolerance=1e-3
     )
     return work.told(found.x[0], found.curvature[0], found.at_bound[0], bool(found.converged[0]))
 
@@ -235,12 +236,28 @@ class _Work:
         self, curvature: Tensor, jacobian: Tensor, at_bound: Tensor, model: Tensor, n_loose: int
     ) -> Tensor:
         """What the counts and the doubts make of the minimum: H^-1 (J var(y) w^2 J^T + prior) H^-1."""
-        free = (~at_bound).nonzero()[:, 0]
-        inverse = covariance(curvature[free][:, free][None])[0]
-        weight = self.objective.weight(self.problem.counts, model)
-        spread = (jacobian[free] * (weight**2 * model)) @ jacobian[free].T
-        is_prior = free >= len(at_bound) - n_loose
-        spread = spread + torch.diag(is_prior.to(spread.dtype))
+        held = (
+            at_bound.clone()
+        )  # of the amplitudes only: with parameters held, the others would seem too sure
+        held[len(held) - n_loose - len(self.problem.free) :] = False
+        free = (~held & (curvature.diagonal() > 0)).nonzero()[:, 0]
+        inverse, lost = _inverse(curvature[free][:, free])
+        root = self.objective.weight(self.problem.counts, model) * model.clamp(min=0).sqrt()
+        is_prior = (free >= len(at_bound) - n_loose).to(root.dtype)
+        half = inverse @ torch.cat([jacobian[free] * root, torch.diag(is_prior)], 1)
         full = torch.full_like(curvature, torch.nan)
-        full[free[:, None], free[None, :]] = inverse @ spread @ inverse
+        full[free[:, None], free[None, :]] = half @ half.T
+        unknown = torch.cat([free[lost], at_bound.nonzero()[:, 0]])
+        full[unknown] = torch.nan
+        full[:, unknown] = torch.nan
         return full
+
+
+def _inverse(curvature: Tensor) -> tuple[Tensor, Tensor]:
+    """Pseudo-inverse, and which rows have a part in what the counts do not tell apart."""
+    scale = curvature.diagonal().rsqrt()
+    values, vectors = torch.linalg.eigh(curvature * scale[:, None] * scale[None, :])
+    told = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+    inverse = (vectors[:, told] / values[told]) @ vectors[:, told].T
+    lost = (vectors[:, ~told] ** 2).sum(1) > _UNTOLD
+    return inverse * scale[:, None] * scale[None, :], lost

@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from skyloop.engines.xrf.lines import Family, LineTable, line_table
+from skyloop.engines.xrf.families import Family
+from skyloop.engines.xrf.lines import LineTable, line_table
 from skyloop.errors import DataError
 from skyloop.quantities import FloatArray
 

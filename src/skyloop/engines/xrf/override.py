@@ -37,7 +37,9 @@ class Override:
     """
 
     elements: tuple[str, ...] = ()
-    """Elements to fit, such as `Fe`, `Au_L`, `Pb_M`; each once, in the order of the file."""
+    """Elements to fit, such as `Fe`, `Au_L`, `Pb_M`; each once, in the order of the file.
+
+    K lines have the name of the element alone, whether a file has `Fe` or `Fe_K`."""
     pileups: tuple[str, ...] = ()
     """Combinations that pile up, such as `Si_Si`."""
     parameters: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -59,7 +61,7 @@ class Override:
     lines: tuple[str, ...] = ()
     """The lines of the file, remarks included; `write_override` follows them."""
     notes: tuple[str, ...] = ()
-    """What was taken as a remark though it looks like a tag, one line each."""
+    """What looks like a tag and was taken as a remark, and what no MAPS file can hold; one line each."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.bounds.items():

@@ -102,7 +102,7 @@ class Pixels:
     """[pixel], Σw(y - m)² of the shared least squares over its expectation for Poisson counts.
 
     1 in the mean however few the counts are (but for 1.5 divided by the counts, which matters below 50); m is
-    that of least squares in all pixels. NaN where no counts are expected and none are found.
+    that of least squares in all pixels. Where no counts are expected, NaN, or infinite if some are found.
     """
     kkt: Tensor
     """[pixel], largest violation of the conditions of a minimum, relative."""

@@ -62,9 +62,8 @@ class Rows:
     @cached_property
     def minor_lines(self) -> Tensor:
         """Rows of K, L and M lines other than the main ones: their intensity is known from a table only."""
-        plain = torch.isnan(self.escaping) & torch.tensor(
-            [not pair_of(self.names[i]) for i in self._plain_of]
-        )
+        is_single = torch.tensor([not pair_of(self.names[i]) for i in self._plain_of], dtype=torch.bool)
+        plain = torch.isnan(self.escaping) & is_single
         is_line = torch.cat([torch.ones(self.n_tailed, dtype=torch.bool), plain])
         return (is_line & (self.ratio != 1.0)).nonzero()[:, 0]
 

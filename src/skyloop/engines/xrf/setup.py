@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,11 +17,20 @@ from skyloop.engines.xrf.forward import Span
 from skyloop.engines.xrf.lines import line_table
 from skyloop.engines.xrf.parameters import PARAMETERS, defaults
 from skyloop.engines.xrf.problem import Problem
-from skyloop.engines.xrf.rows import COMPTON, ELASTIC, pair_of, rows_of
+from skyloop.engines.xrf.rows import COMPTON, ELASTIC, Rows, pair_of, rows_of
 from skyloop.engines.xrf.splines import splines
-from skyloop.errors import DataError
+from skyloop.errors import ConfigError, DataError
 
-__all__ = ["SCATTER", "candidates", "fit_problem", "needs", "rarer", "wide_problem"]
+__all__ = [
+    "SCATTER",
+    "candidates",
+    "fit_problem",
+    "grid_of",
+    "needs",
+    "other_components",
+    "rarer",
+    "wide_problem",
+]
 
 SCATTER = (ELASTIC, COMPTON)
 """Components of every spectrum."""
@@ -30,7 +40,7 @@ _BELOW_BEAM = 0.3
 """Lines nearer to the beam [keV] cannot be told from what is scattered."""
 _SPACING = 0.75
 """Distance between the knots of the background [keV]: five times the width of a peak."""
-_MARGIN = 0.02
+_MARGIN = 0.01
 """The energy of the beam is known this well, relatively."""
 _RARER = 6.0
 """-2 log of the odds that an unknown element is one of those that show no K lines: one in twenty."""
@@ -40,11 +50,15 @@ _FEWEST = 100
 
 
 def candidates(config: Config) -> tuple[str, ...]:
-    """Components that a spectrum may show: all whose main line is excited and inside the fitted range."""
+    """Components that a spectrum may show: all whose main line is excited and inside the fitted range.
+
+    Raises:
+        ConfigError: an excluded name is no element and no family of lines.
+    """
     low, high = config.fitted_range
     high = min(high, config.incident_energy - _BELOW_BEAM)
     names = line_table().components(config.incident_energy, low, high)
-    gone = _RARE | set(config.excluded)
+    gone = _RARE | _named(config.excluded)
     return tuple(name for name in names if name not in gone and name.partition("_")[0] not in gone)
 
 
@@ -70,17 +84,30 @@ def rarer(names: Sequence[str]) -> dict[str, float]:
     }
 
 
+def grid_of(config: Config, wider: float = 1.0) -> Grid:
+    """Calibrations to try, in wider ranges than those of the configuration; none where it is not free."""
+    known = config.calibration
+    return Grid(
+        slope=known.slope,
+        slope_range=wider * known.slope_range * ("ENERGY_SLOPE" in config.free),
+        offset=known.offset,
+        offset_range=wider * known.offset_range * ("ENERGY_OFFSET" in config.free),
+    )
+
+
 def wide_problem(spectrum: Tensor, names: Sequence[str], config: Config, grid: Grid) -> Problem:
     """The problem over all channels that may lie inside the fitted range."""
     low, high = config.fitted_range
     most = 1 + 1.5 * grid.slope_range
-    first = max(0, int((low - grid.offset_range) / grid.slope / most))
-    last = int((high + grid.offset_range) / grid.slope * most) + 1
+    first = max(0, int((low - grid.offset - grid.offset_range) / grid.slope / most))
+    last = int((high - grid.offset + grid.offset_range) / grid.slope * most) + 1
     return _problem(spectrum, (*names, *SCATTER), config, _values(config), (first, last))
 
 
 def _values(config: Config) -> dict[str, float]:
-    beam = {"COHERENT_SCT_ENERGY": config.incident_energy, "ENERGY_SLOPE": config.calibration.slope}
+    known = config.calibration
+    beam = {"COHERENT_SCT_ENERGY": config.incident_energy}
+    beam |= {"ENERGY_SLOPE": known.slope, "ENERGY_OFFSET": known.offset}
     return defaults({**beam, **config.parameters})
 
 
@@ -96,6 +123,23 @@ def fit_problem(
     )
 
 
+def _named(excluded: Sequence[str]) -> set[str]:
+    families = line_table().families
+    elements = {name.partition("_")[0] for name in families}
+    if unknown := [name for name in excluded if name not in elements and name not in families]:
+        raise ConfigError(f"excluded: found '{unknown[0]}'; mend: a symbol such as Pb, or lines such as Pb_M")
+    return set(excluded)
+
+
+def other_components(problem: Problem, names: Sequence[str], config: Config) -> Problem:
+    """The problem with other components, of the same channels and the same background."""
+    return replace(problem, rows=_rows(names, config))
+
+
+def _rows(names: Sequence[str], config: Config) -> Rows:
+    return rows_of(names, line_table(), incident_energy=config.incident_energy, detector=config.detector)
+
+
 def _problem(
     spectrum: Tensor, names: Sequence[str], config: Config, values: Mapping[str, float], ends: tuple[int, int]
 ) -> Problem:
@@ -106,12 +150,11 @@ def _problem(
             f"{len(spectrum)} channels: compare calibration.slope and energy_range with the detector"
         )
     counts = spectrum[first:last]
-    rows = rows_of(names, line_table(), incident_energy=config.incident_energy, detector=config.detector)
     span = Span(first, len(counts))
     return Problem(
         counts=counts,
         span=span,
-        rows=rows,
+        rows=_rows(names, config),
         background=_splines(span, config, values),
         known=_known(counts, span, config, values),
         values=values,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,13 +14,12 @@ from skyloop.engines.xrf.elements import Selection
 from skyloop.engines.xrf.fit import Found, search
 from skyloop.engines.xrf.forward import energies
 from skyloop.engines.xrf.joint import Joint
-from skyloop.engines.xrf.problem import Problem
 from skyloop.errors import DataError, Outcome
 from skyloop.quantities import FloatArray
 
 __all__ = ["SpectrumFit", "fit_spectra", "fit_spectrum"]
 
-_FEWEST_COUNTS = 100.0
+_FEWEST_COUNTS, _MOST_COUNTS = 100.0, 1e12
 _MISFIT = 1.5
 """A deviance per degree of freedom above it says that the model does not describe the spectrum."""
 
@@ -41,7 +41,7 @@ class SpectrumFit:
     amplitudes: FloatArray
     """[component], counts in the main line (Ka1, La1 or Ma1), >= 0."""
     sigmas: FloatArray
-    """[component], standard deviation of each; NaN for one that the spectrum does not show."""
+    """[component], standard deviation of each; NaN for one at zero, or that cannot be told from others."""
     significance: Mapping[str, float]
     """Of each component that was found: standard deviations above zero; empty when the user named them."""
     alike: Mapping[str, tuple[str, ...]]
@@ -67,7 +67,7 @@ class SpectrumFit:
     splines: FloatArray
     """[spline, channel], what the background is made of."""
     r2: float
-    """1 - sum (y - m)^2 / sum (y - mean y)^2."""
+    """1 - sum (y - m)^2 / sum (y - mean y)^2; NaN for counts that are the same everywhere."""
     deviance: float
     """Poisson deviance per degree of freedom; near 1 when the model describes the spectrum."""
 
@@ -110,9 +110,7 @@ def fit_spectra(counts: ArrayLike, config: Config) -> tuple[SpectrumFit, ...]:
     """
     spectra = _checked(np.asarray(counts))
     found = search(spectra, config)
-    return tuple(
-        _told(problem, joint, found) for problem, joint in zip(found.problems, found.joints, strict=True)
-    )
+    return tuple(_told(found, detector) for detector in range(len(spectra)))
 
 
 def _checked(counts: np.ndarray) -> FloatArray:
@@ -122,12 +120,12 @@ def _checked(counts: np.ndarray) -> FloatArray:
             "one column per channel"
         )
     spectra = counts.astype(np.float64)
-    bad = ~(np.isfinite(spectra) & (spectra >= 0))
+    bad = ~((spectra >= 0) & (spectra <= _MOST_COUNTS))
     if bad.any():
         detector, channel = np.argwhere(bad)[0].tolist()
         raise DataError(
             f"detector {detector}, channel {channel}: found {spectra[detector, channel]:g} ({int(bad.sum())} "
-            "such channels); mend: counts are finite and not negative: leave this spectrum out"
+            "such channels); mend: counts are from 0 to 1e12: leave this spectrum out"
         )
     for total in spectra.sum(1).tolist():
         if total < _FEWEST_COUNTS:
@@ -135,16 +133,18 @@ def _checked(counts: np.ndarray) -> FloatArray:
     return spectra
 
 
-def _told(problem: Problem, joint: Joint, found: Found) -> SpectrumFit:
+def _told(found: Found, detector: int) -> SpectrumFit:
+    problem, joint = found.problems[detector], found.joints[detector]
     names = problem.rows.names
     n, counts, model = len(names), problem.counts.numpy(), joint.model.numpy()
     used = _used(joint)
     deviance = 2 * _half_deviance(counts, model) / max(1.0, len(counts) - used)
     of = [*range(n), *range(len(joint.amplitudes), len(joint.covariance))]
     covariance = joint.covariance.numpy()[np.ix_(of, of)] * max(1.0, deviance)
-    sigmas = np.sqrt(np.diag(covariance))
+    variances = np.diag(covariance)
+    sigmas = np.sqrt(np.where(variances > 0, variances, np.nan))  # rounding, where nothing is told
     amplitudes, columns = joint.amplitudes.numpy(), joint.basis.numpy()
-    outcome, reason = _verdict(joint, deviance, found.selection)
+    outcome, reason = _verdict(joint, deviance, found.rivals[detector])
     selection = found.selection or Selection(names, {}, {})
     return SpectrumFit(
         outcome=outcome,
@@ -164,9 +164,14 @@ def _told(problem: Problem, joint: Joint, found: Found) -> SpectrumFit:
         columns=columns[:n],
         background=amplitudes[n:] @ columns[n:] + problem.known.numpy(),
         splines=columns[n:],
-        r2=float(1 - ((counts - model) ** 2).sum() / ((counts - counts.mean()) ** 2).sum()),
+        r2=_r2(counts, model),
         deviance=deviance,
     )
+
+
+def _r2(counts: FloatArray, model: FloatArray) -> float:
+    spread = float(((counts - counts.mean()) ** 2).sum())
+    return 1 - float(((counts - model) ** 2).sum()) / spread if spread else math.nan
 
 
 def _used(joint: Joint) -> int:
@@ -180,12 +185,17 @@ def _half_deviance(counts: FloatArray, model: FloatArray) -> float:
     return float((dark - counts).sum() + (counts[some] * np.log(counts[some] / dark[some])).sum())
 
 
-def _verdict(joint: Joint, deviance: float, selection: Selection | None) -> tuple[Outcome, str]:
+def _verdict(joint: Joint, deviance: float, rival: str) -> tuple[Outcome, str]:
     if not joint.converged:
         return Outcome.DEGRADED, "the fit did not converge; mend: give calibration, or fewer free parameters"
     if deviance > _MISFIT:
         return Outcome.DEGRADED, (
             f"the model does not describe the spectrum (deviance {deviance:.3g} per degree of freedom): "
             "uncertainties are widened by its root"
+        )
+    if rival:
+        return Outcome.DEGRADED, (
+            f"another calibration describes the spectrum about as well: {rival}; mend: measure longer, or "
+            "narrow the ranges of the calibration"
         )
     return Outcome.OK, ""
