@@ -34,13 +34,13 @@ class Figure:
     peer_value: float
     """Theirs, or NaN."""
     goal: float
-    """What ours should reach."""
+    """What ours should reach; NaN for a figure that is stated only."""
     higher_is_better: bool
     """Which way is good."""
 
     @property
     def is_reached(self) -> bool:
-        """True when the goal is."""
+        """True when the goal is; of no account without one."""
         return self.value >= self.goal if self.higher_is_better else self.value <= self.goal
 
 
@@ -59,9 +59,10 @@ def table_of(figures: Sequence[Figure]) -> Table:
     table = Table("figure", "ours", "peer", "goal", "unit", "peer is", "reached")
     for f in figures:
         sign = ">=" if f.higher_is_better else "<="
-        values = (f"{f.value:.3g}", f"{f.peer_value:.3g}", f"{sign} {f.goal:.3g}")
+        stated = math.isnan(f.goal)
+        values = (f"{f.value:.3g}", f"{f.peer_value:.3g}", "" if stated else f"{sign} {f.goal:.3g}")
         peer = f"{f.peer} {f.peer_version}".strip()
-        table.add_row(f.figure, *values, f.unit, peer, "yes" if f.is_reached else "NO")
+        table.add_row(f.figure, *values, f.unit, peer, "" if stated else "yes" if f.is_reached else "NO")
     return table
 
 

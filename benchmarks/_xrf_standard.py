@@ -26,7 +26,6 @@ _SAMPLE = {"Ca", "Fe", "Cu", "La_L", "Pd_L", "Mo_L", "Pb_M"}
 _INSTRUMENT = {"Si", "Al", "Ar", "Cl", "Zn"}
 _KNOWN = ("Ca", "Fe", "Cu")
 _REFERENCE = "Fe"
-_STATED = "stated, no goal"
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -70,7 +69,7 @@ def _ratios(folder: Path, fits: tuple[SpectrumFit, ...]) -> list[Figure]:
     missing = [name for name in _KNOWN if name not in fits[0].names]
     if missing:
         unit = f"not measured: {', '.join(missing)} not found"
-        return [_figure("ratio", float("nan"), unit, 0.0)]
+        return [_figure("ratio", float("nan"), unit, float("nan"))]
     counts, variance = np.sum([[_amplitude(fit, name) for name in _KNOWN] for fit in fits], axis=0).T
     sigma = np.sqrt(variance)
     standard = read_standard(folder / "maps_standardinfo.txt")
@@ -83,8 +82,8 @@ def _ratios(folder: Path, fits: tuple[SpectrumFit, ...]) -> list[Figure]:
             continue
         factor = float(each[i] / each[at])
         error = factor * float(np.hypot(relative[i], relative[at]))
-        unit = f"times the standard's {name}:{_REFERENCE}, +- {error:.2g} by the fit ({_STATED})"
-        figures.append(_figure(f"ratio.{name}", factor, unit, 0.0))
+        unit = f"times the standard's {name}:{_REFERENCE}, +- {error:.2g} by the fit"
+        figures.append(_figure(f"ratio.{name}", factor, unit, float("nan")))
     return figures
 
 

@@ -18,7 +18,7 @@ from skyloop.engines.xrf.forward import Span, energies, shapes
 from skyloop.engines.xrf.lines import line_table
 from skyloop.engines.xrf.panels import spectrum_panels
 from skyloop.engines.xrf.parameters import defaults
-from skyloop.engines.xrf.pixels import Basis, Pixels, PixelSolver, shared_weights
+from skyloop.engines.xrf.pixels import Pixels, PixelSolver, basis_of
 from skyloop.engines.xrf.rows import rows_of
 from skyloop.figures.pen import draw, save
 
@@ -66,10 +66,7 @@ def table(fit: SpectrumFit, maps: dict[str, np.ndarray]) -> Table:
 
 def mapped(fit: SpectrumFit, counts: np.ndarray) -> Pixels:
     """The amplitudes of each pixel, with the shapes that the fit of the sum has found."""
-    columns = torch.from_numpy(np.vstack([fit.columns, fit.splines]))
-    names = (*fit.names, *(f"background {k}" for k in range(len(fit.splines))))
-    weights = shared_weights(torch.from_numpy(fit.model)[None], torch.ones(1, dtype=torch.float64))
-    solver = PixelSolver(Basis(names, columns, len(fit.names), fit.first, weights))
+    solver = PixelSolver(basis_of(fit))
     return solver.solve(torch.from_numpy(counts[:, fit.first : fit.first + len(fit.counts)]))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from skyloop.engines.xrf.spectrum import SpectrumFit
 from skyloop.errors import ConfigError
 
-__all__ = ["Basis", "inverse", "shared_weights"]
+__all__ = ["Basis", "basis_of", "inverse", "shared_weights"]
 
 _FLOOR = 1e-2  # of the mean expectation: what the least expectation of a channel is taken for in a weight
 _DEPENDENT = 1e-10  # smallest eigenvalue of the normalised Gram matrix that tells components apart
@@ -60,6 +62,20 @@ class Basis:
             raise ConfigError(
                 f"components {', '.join(alike)} cannot be told apart in these channels; mend: leave one out"
             )
+
+
+def basis_of(fit: SpectrumFit) -> Basis:
+    """The components of a fitted sum of pixels, and its background as one column of area 1.
+
+    Raises:
+        ConfigError: a component that the fit was told of reaches no channel, or cannot be told from another.
+    """
+    total = float(fit.background.sum())
+    smooth = [fit.background / total] if total > 0 else []
+    columns = torch.from_numpy(np.vstack([fit.columns, *smooth]))
+    amplitudes = torch.from_numpy(np.append(fit.amplitudes, [total] * len(smooth)))
+    names = (*fit.names, *["background"] * len(smooth))
+    return Basis(names, columns, len(fit.names), fit.first, shared_weights(columns, amplitudes))
 
 
 def shared_weights(columns: Tensor, amplitudes: Tensor) -> Tensor:

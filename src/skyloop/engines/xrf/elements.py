@@ -41,7 +41,7 @@ def threshold(false_positives: float, candidates: int, detectors: int = 1) -> fl
         some = range(1, detectors + 1)
         return sum(comb(detectors, d) * chi2.sf(t * t, d) for d in some) / 2**detectors - tail
 
-    return float(brentq(excess, 0.0, 40.0)) if excess(0.0) > 0 else 0.0
+    return float(np.asarray(brentq(excess, 0.0, 40.0))) if excess(0.0) > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

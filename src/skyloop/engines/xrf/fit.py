@@ -56,7 +56,7 @@ _KNOWN = 2.0
 _CERTAIN, _ELSEWHERE = 6.0, 0.1
 """A calibration that scores so much less, so far away [keV], is not ruled out."""
 _ROUNDS = 3
-_STRONGEST = 2
+_STRONGEST = 3
 """Lines of so many components pile up with each other and themselves."""
 
 

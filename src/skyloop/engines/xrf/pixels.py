@@ -16,12 +16,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from skyloop.engines.xrf._basis import Basis, inverse, shared_weights
+from skyloop.engines.xrf._basis import Basis, basis_of, inverse, shared_weights
 from skyloop.engines.xrf._likelihood import Likelihood
 from skyloop.errors import DataError, Outcome
 from skyloop.numerics.nnls import nnls
 
-__all__ = ["Basis", "Fault", "Limits", "PixelSolver", "Pixels", "shared_weights"]
+__all__ = ["Basis", "Fault", "Limits", "PixelSolver", "Pixels", "basis_of", "shared_weights"]
 
 _BLOCK = 256  # pixels whose channels stay near the processor
 _OPTIMAL = 1e-6
