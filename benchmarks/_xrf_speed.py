@@ -134,7 +134,8 @@ def _ours(drawn: Drawn, start: dict[str, float], case: _Case) -> tuple[SpectrumF
         drawn.incident_energy, elements=drawn.elements, parameters=_unsought(start), objective=case.objective
     )
     if case.told:
-        config = replace(config, parameters=start, calibration=Calibration(start["ENERGY_SLOPE"], 0.01, 0.02))
+        known = Calibration(start["ENERGY_SLOPE"], 0.01, offset=start["ENERGY_OFFSET"], offset_range=0.02)
+        config = replace(config, calibration=known)
     begun = time.perf_counter()
     fit = fit_spectrum(drawn.counts, config)
     return fit, time.perf_counter() - begun

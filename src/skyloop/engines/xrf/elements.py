@@ -20,7 +20,6 @@ _ALIKE = 9.0
 _CLEARLY = 1.0  # an exchange must lower the deviance by more, so that nothing is exchanged for ever
 _STEADY = 1.05  # what comes in needs more than what stays, so that nothing goes in and out for ever
 _MOST_TRIED = 12
-_MOST_ROUNDS = 400
 
 
 def threshold(false_positives: float, candidates: int, detectors: int = 1) -> float:
@@ -68,6 +67,8 @@ def select(
 ) -> Selection:
     """Components by backward elimination, then forward selection and exchange, until nothing changes.
 
+    A change that leads back to components that were left before is not made.
+
     Args:
         pool: the evidence.
         least: standard deviations above zero that a component needs.
@@ -85,15 +86,10 @@ def select(
         rarer=np.array([(rarer or {}).get(name, 0.0) for name in pool.names]),
     )
     chosen = set(index.values()) if start is None else {index[name] for name in start} | rules.fixed
-    for _ in range(_MOST_ROUNDS):
-        changed = rules.fewer(pool, chosen)
-        if changed is None:
-            changed = rules.more(pool, chosen)
-        if changed is None and exchange:
-            changed = rules.others(pool, chosen)
-        if changed is None:
-            break
+    seen = {frozenset(chosen)}
+    while (changed := rules.changed(pool, chosen, exchange)) is not None and frozenset(changed) not in seen:
         chosen = changed
+        seen.add(frozenset(chosen))
     return _told(pool, chosen, rules)
 
 
@@ -111,6 +107,14 @@ class _Rules:
     def needed(self, k: int) -> float:
         """Standard deviations that a component needs."""
         return float(np.sqrt(self.least**2 + self.rarer[k]))
+
+    def changed(self, pool: Pool, chosen: set[int], exchange: bool) -> set[int] | None:
+        """The next set of components; None when this one stays."""
+        fewer = self.fewer(pool, chosen)
+        if fewer is not None:
+            return fewer
+        more = self.more(pool, chosen)
+        return self.others(pool, chosen) if more is None and exchange else more
 
     def may_enter(self, k: int, chosen: set[int]) -> bool:
         return k not in chosen and self.parent.get(k, k) in chosen | {k}

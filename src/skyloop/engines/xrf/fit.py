@@ -206,7 +206,8 @@ def _searched(
     fits = _fits(spectra, chosen, config, begun)
     selection = None
     for _ in range(_ROUNDS):
-        every = (*names, *_pairs(fits), *SCATTER)
+        piled = [name for name in chosen if pair_of(name)]
+        every = (*names, *dict.fromkeys([*piled, *_pairs(fits)]), *SCATTER)
         parts = [_evidence(every, config, fit) for fit in fits]
         pool = Pool(tuple(parts))
         selection = select(
