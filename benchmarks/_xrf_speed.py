@@ -142,7 +142,7 @@ def _ours(drawn: Drawn, start: dict[str, float], case: _Case) -> tuple[SpectrumF
 
 
 def _unsought(start: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in start.items() if not name.startswith("ENERGY_")}
+    return {name: value for name, value in start.items() if not name.startswith(("ENERGY_", "COHERENT"))}
 
 
 def _theirs(

@@ -215,3 +215,9 @@ def test_parameters_have_defaults_within_their_ranges() -> None:
 def test_parameters_unknown_or_out_of_range_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"SLOPE.*mend"):
         checked(given)
+
+
+@pytest.mark.parametrize("name", ["Fe_K", "La_L_K"])
+def test_what_may_be_k_lines_or_pile_up_with_potassium_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"two ways; mend: .*K lines.*pile-up with potassium"):
+        rows_of([name], line_table(), incident_energy=12.0)

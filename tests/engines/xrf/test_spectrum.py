@@ -295,3 +295,22 @@ def test_a_beam_of_another_energy_is_degraded() -> None:
 def test_what_is_no_number_of_counts_is_refused() -> None:
     with pytest.raises(DataError, match="mend"):
         fit_spectrum(1e300 * sample().counts(0), told())
+
+
+def test_an_energy_at_the_end_of_its_range_is_degraded() -> None:
+    of = sample()
+    fit = fit_spectrum(of.counts(0), Config(incident_energy=of.beam * 0.98, elements=SAMPLE))
+    assert fit.outcome == Outcome.DEGRADED
+    assert fit.reason
+
+
+def test_a_dead_detector_is_named() -> None:
+    counts = np.zeros(2048)
+    counts[5] = 1e5
+    with pytest.raises(DataError, match=r"0 counts inside the fitted range.*mend"):
+        fit_spectrum(counts, Config(incident_energy=10.0, elements=("Fe",)))
+
+
+def test_no_detector_is_no_spectrum() -> None:
+    with pytest.raises(DataError, match="mend"):
+        fit_spectra(np.zeros((0, 2048)), Config(incident_energy=10.0))

@@ -81,3 +81,9 @@ def test_excluded_elements_and_families_are_no_candidates() -> None:
 def test_an_excluded_name_that_is_unknown_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"Xx.*mend"):
         candidates(Config(incident_energy=10.0, excluded=("Xx",)))
+
+
+def test_the_beam_and_the_calibration_are_not_said_twice() -> None:
+    for name, value in (("COHERENT_SCT_ENERGY", 12.0), ("ENERGY_SLOPE", 0.01), ("ENERGY_OFFSET", 0.0)):
+        with pytest.raises(ConfigError, match=rf"parameters.{name}.*mend: say it"):
+            Config(incident_energy=10.0, parameters={name: value})

@@ -47,7 +47,7 @@ class Basis:
             )
         for name, array in (("columns", self.columns), ("weights", self.weights)):
             if array.dtype != torch.float64 or not bool(((array >= 0) & array.isfinite()).all()):
-                raise ConfigError(f"{name} of the basis are not; mend: float64, finite and not negative")
+                raise ConfigError(f"{name} of the basis: mend: float64, finite and not negative")
         self._check_told_apart()
 
     def _check_told_apart(self) -> None:

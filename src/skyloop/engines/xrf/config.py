@@ -98,6 +98,9 @@ class Config:
         _demand(-0.2 <= known.offset <= 0.2, "calibration.offset", known.offset, "keV, -0.2 to 0.2")
         for name in ("ENERGY_OFFSET", "ENERGY_SLOPE"):
             _demand(name not in self.parameters, f"parameters.{name}", name, "say it in calibration")
+        beam = "COHERENT_SCT_ENERGY"
+        _demand(beam not in self.parameters, f"parameters.{beam}", beam, "say it as incident_energy")
+        _demand(self.detector in ("Si", "Ge"), "detector", self.detector, "Si or Ge")
         _demand(0 <= known.offset_range <= 1, "calibration.offset_range", known.offset_range, "keV, 0 to 1")
 
     @property

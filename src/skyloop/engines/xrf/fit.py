@@ -251,4 +251,5 @@ def _pairs(fits: Sequence[_Fit]) -> list[str]:
             strength[name] = strength.get(name, 0.0) + amplitude
     single = [name for name in strength if name not in SCATTER and not pair_of(name)]
     strongest = sorted(single, key=lambda name: -strength[name])[:_STRONGEST]
+    strongest.sort(key=lambda name: (name != "K", name))  # one name for each pair; Fe_K would be K lines
     return [f"{a}_{b}" for i, a in enumerate(strongest) for b in strongest[i:]]

@@ -110,6 +110,7 @@ def rows_of(
         ConfigError: a component is named twice, unknown, or not excited.
     """
     names = tuple(components)
+    _refuse_k_lines(names)
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise ConfigError(f"component '{twice[0]}' is named twice; mend: once")
     single = [n for n in names if n not in (ELASTIC, COMPTON) and not pair_of(n)]
@@ -126,6 +127,17 @@ def rows_of(
         _escapes(_lines_of(lines, names, tailed=None), material),
     ]
     return _assembled(names, parts, material, incident_energy)
+
+
+def _refuse_k_lines(names: Sequence[str]) -> None:
+    """A name like Fe_K is read as pile-up with potassium here, and as K lines elsewhere."""
+    for name in names:
+        first, second = pair_of(name) or ("", "")
+        if second == "K" != first:
+            raise ConfigError(
+                f"component '{name}' may be meant in two ways; mend: '{first}' for its K lines, "
+                f"'K_{first}' for pile-up with potassium"
+            )
 
 
 def pair_of(name: str) -> tuple[str, str] | None:

@@ -150,6 +150,11 @@ def _problem(
             f"{len(spectrum)} channels: compare calibration.slope and energy_range with the detector"
         )
     counts = spectrum[first:last]
+    if float(counts.sum()) < _FEWEST:
+        raise DataError(
+            f"{float(counts.sum()):g} counts inside the fitted range; mend: leave this detector out, or "
+            "compare calibration.slope and energy_range with it"
+        )
     span = Span(first, len(counts))
     return Problem(
         counts=counts,
@@ -168,7 +173,7 @@ def _range(name: str, config: Config, values: Mapping[str, float]) -> tuple[floa
     if name == "ENERGY_SLOPE":
         return values[name] * 0.8, values[name] * 1.25
     if name == "FWHM_FANOPRIME":
-        return 1e-6, 1e-3
+        return 1e-6, max(1e-3, 2 * values[name])
     return PARAMETERS[name].low, PARAMETERS[name].high
 
 

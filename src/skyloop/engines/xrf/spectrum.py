@@ -20,6 +20,8 @@ from skyloop.quantities import FloatArray
 __all__ = ["SpectrumFit", "fit_spectra", "fit_spectrum"]
 
 _FEWEST_COUNTS, _MOST_COUNTS = 100.0, 1e12
+_MATTERING = ("ENERGY_", "FWHM_", "COHERENT_SCT_ENERGY")
+"""Parameters that a spectrum has inside their ranges; a tail may well be at zero."""
 _MISFIT = 1.5
 """A deviance per degree of freedom above it says that the model does not describe the spectrum."""
 
@@ -43,7 +45,9 @@ class SpectrumFit:
     sigmas: FloatArray
     """[component], standard deviation of each; NaN for one at zero, or that cannot be told from others."""
     significance: Mapping[str, float]
-    """Of each component that was found: standard deviations above zero; empty when the user named them."""
+    """Of each component that was found: standard deviations above zero, by all detectors together.
+
+    Empty when the user named them."""
     alike: Mapping[str, tuple[str, ...]]
     """Components that would describe the spectrum about as well as the one that was found."""
     values: Mapping[str, float]
@@ -114,7 +118,7 @@ def fit_spectra(counts: ArrayLike, config: Config) -> tuple[SpectrumFit, ...]:
 
 
 def _checked(counts: np.ndarray) -> FloatArray:
-    if counts.ndim != 2 or counts.dtype.kind not in "iuf":
+    if counts.ndim != 2 or not len(counts) or counts.dtype.kind not in "iuf":
         raise DataError(
             f"spectra are {counts.dtype} of shape {counts.shape}; mend: numbers, one row per detector and "
             "one column per channel"
@@ -152,7 +156,7 @@ def _told(found: Found, detector: int) -> SpectrumFit:
         names=names,
         amplitudes=amplitudes[:n],
         sigmas=sigmas[:n],
-        significance=selection.significance,
+        significance={name: z / max(1.0, deviance) ** 0.5 for name, z in selection.significance.items()},
         alike=selection.alike,
         values=dict(problem.values),
         value_sigmas=dict(zip(problem.free, sigmas[n:].tolist(), strict=True)),
@@ -192,6 +196,11 @@ def _verdict(joint: Joint, deviance: float, rival: str) -> tuple[Outcome, str]:
         return Outcome.DEGRADED, (
             f"the model does not describe the spectrum (deviance {deviance:.3g} per degree of freedom): "
             "uncertainties are widened by its root"
+        )
+    if stuck := [name for name in joint.at_bound if name.startswith(_MATTERING)]:
+        return Outcome.DEGRADED, (
+            f"{', '.join(stuck)} at an end of the range; mend: correct incident_energy or calibration, or "
+            "leave out what is not in the sample"
         )
     if rival:
         return Outcome.DEGRADED, (

@@ -13,7 +13,7 @@ _DEGREE = 3
 
 
 def splines(count: int, spacing: FloatArray) -> FloatArray:
-    """Cubic B-splines [spline, channel] over `count` channels, each with the maximum near 1.
+    """Cubic B-splines [spline, channel] over `count` channels, which add up to 1 in every channel.
 
     Args:
         count: how many channels.
