@@ -9,8 +9,9 @@ import pytest
 import xraylib
 
 from recipes import xrf_lines
-from skyloop.engines.xrf.lines import FloatArray, Lines, LineTable, line_table
+from skyloop.engines.xrf.lines import Lines, LineTable, line_table
 from skyloop.errors import ConfigError
+from skyloop.quantities import FloatArray
 
 ENERGIES = np.exp(np.random.default_rng(1).uniform(np.log(1.0), np.log(100.0), 25))
 TABLE = line_table()

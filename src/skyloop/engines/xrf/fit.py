@@ -21,6 +21,7 @@ from skyloop.engines.xrf.projection import amplitudes, projected_fit, smoothed
 from skyloop.engines.xrf.rows import pair_of
 from skyloop.engines.xrf.setup import (
     SCATTER,
+    beyond,
     candidates,
     fit_problem,
     grid_of,
@@ -29,6 +30,7 @@ from skyloop.engines.xrf.setup import (
     rarer,
     wide_problem,
 )
+from skyloop.errors import ConfigError
 from skyloop.quantities import FloatArray
 
 __all__ = ["Found", "search", "settled"]
@@ -84,9 +86,16 @@ def search(counts: FloatArray, config: Config) -> Found:
 
     Raises:
         DataError: the counts cannot be fitted.
+        ConfigError: a component that was named cannot be seen in the fitted range.
     """
     spectra = [torch.from_numpy(np.ascontiguousarray(row, dtype=np.float64)) for row in counts]
     names = tuple(name for name in config.elements if name not in SCATTER) or candidates(config)
+    if lost := beyond(names, config):
+        low, high = config.fitted_range
+        raise ConfigError(
+            f"no main line of {', '.join(lost)} lies inside the fitted range of {low:g} to {high:g} keV; "
+            "mend: leave it out, or set energy_range"
+        )
     starts = [_starts(spectrum, config, names) for spectrum in spectra]
     if config.elements:
         fits, selection = (
@@ -207,7 +216,9 @@ def _searched(
     selection = None
     for _ in range(_ROUNDS):
         piled = [name for name in chosen if pair_of(name)]
-        every = (*names, *dict.fromkeys([*piled, *_pairs(fits)]), *SCATTER)
+        pairs = _pairs(fits)
+        gone = beyond(pairs, config)
+        every = (*names, *dict.fromkeys([*piled, *(pair for pair in pairs if pair not in gone)]), *SCATTER)
         parts = [_evidence(every, config, fit) for fit in fits]
         pool = Pool(tuple(parts))
         selection = select(

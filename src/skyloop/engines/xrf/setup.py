@@ -23,6 +23,7 @@ from skyloop.errors import ConfigError, DataError
 
 __all__ = [
     "SCATTER",
+    "beyond",
     "candidates",
     "fit_problem",
     "grid_of",
@@ -129,6 +130,16 @@ def _named(excluded: Sequence[str]) -> set[str]:
     if unknown := [name for name in excluded if name not in elements and name not in families]:
         raise ConfigError(f"excluded: found '{unknown[0]}'; mend: a symbol such as Pb, or lines such as Pb_M")
     return set(excluded)
+
+
+def beyond(names: Sequence[str], config: Config) -> list[str]:
+    """Components without a main line inside the fitted range."""
+    rows = _rows(names, config)
+    low, high = config.fitted_range
+    is_main = (rows.ratio == 1.0) & torch.cat([torch.ones(rows.n_tailed, dtype=torch.bool), ~rows.is_escape])
+    is_inside = is_main & (rows.energy >= low) & (rows.energy <= high)
+    seen = {rows.names[i] for i in rows.of[: len(rows.ratio)][is_inside].tolist()}
+    return [name for name in names if name not in seen]
 
 
 def other_components(problem: Problem, names: Sequence[str], config: Config) -> Problem:
