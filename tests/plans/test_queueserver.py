@@ -267,9 +267,12 @@ def test_abort_is_the_last_decision_of_the_run(queue: Queue) -> None:
 def _start_and_reach(queue: Queue, points: int) -> None:
     before = {doc["uid"] for name, doc in queue.documents("raw") if name == "start"}
     queue.api.queue_start()
-    until(
-        lambda: queue.documents("raw")[0][1]["uid"] not in before and len(queue.events("primary")) >= points
-    )
+
+    def reached() -> bool:
+        started = [doc["uid"] for _, doc in queue.documents("raw")[:1]]  # the file may still be empty
+        return started != [] and started[0] not in before and len(queue.events("primary")) >= points
+
+    until(reached)
 
 
 @pytest.mark.parametrize(
