@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,22 +20,10 @@ from ophyd_async.core import (
     soft_signal_rw,
 )
 
+from skyloop.sim._passing import passing
 from skyloop.sim.clock import BeamClock
 from skyloop.sim.counting import KEYS, Counting, Exposure, units
 from skyloop.sim.probe import Probe, Travel
-
-
-async def _pass(clock: BeamClock, kind: str, seconds: float, done: Callable[[float], None]) -> None:
-    """Wait for an activity; at its end, also when it is cut short, call `done(elapsed seconds)`."""
-    started, speed, elapsed = time.monotonic(), clock.speed, seconds
-    try:
-        await asyncio.sleep(seconds / speed)
-    except asyncio.CancelledError:
-        elapsed = min((time.monotonic() - started) * speed, seconds)
-        raise
-    finally:
-        clock.spend(kind, elapsed)
-        done(elapsed)
 
 
 @dataclass
@@ -55,8 +42,8 @@ class _Within(MovableLogic[float]):
     async def move(self, new_position: float, timeout: TimeoutCalculator) -> None:
         travel = Travel(await self.readback.get_value(), new_position, self.probe)
         await self.setpoint.set(new_position)
-        passing = _pass(self.clock, "moving", travel.seconds, lambda t: self.arrive(travel.position(t)))
-        await asyncio.wait_for(passing, timeout())
+        moving = passing(self.clock, "moving", travel.seconds, lambda t: self.arrive(travel.position(t)))
+        await asyncio.wait_for(moving, timeout())
 
 
 class AsyncQAxis(StandardReadable, StandardMovable[float]):
@@ -171,10 +158,10 @@ class AsyncCounter(StandardReadable):
             if elapsed >= count_time:
                 self._take(exposure)
 
-        passing = asyncio.create_task(_pass(self._clock, "counting", count_time, take))
-        await asyncio.wait([passing, end], return_when=asyncio.FIRST_COMPLETED)
-        passing.cancel()
-        await asyncio.wait([passing])
+        counting = asyncio.create_task(passing(self._clock, "counting", count_time, take))
+        await asyncio.wait([counting, end], return_when=asyncio.FIRST_COMPLETED)
+        counting.cancel()
+        await asyncio.wait([counting])
         if self._end is end:
             self._end = None
 

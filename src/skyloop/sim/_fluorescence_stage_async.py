@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,22 +17,10 @@ from ophyd_async.core import (
     soft_signal_rw,
 )
 
+from skyloop.sim._passing import passing
 from skyloop.sim.clock import BeamClock
 from skyloop.sim.fluorescence_spectra import FluorescenceProbe
 from skyloop.sim.probe import Travel
-
-
-async def passing(clock: BeamClock, kind: str, seconds: float, done: Callable[[float], None]) -> None:
-    """Wait for an activity; at its end, also when it is cut short, call `done(elapsed seconds)`."""
-    started, speed, elapsed = time.monotonic(), clock.speed, seconds
-    try:
-        await asyncio.sleep(seconds / speed)
-    except asyncio.CancelledError:
-        elapsed = min((time.monotonic() - started) * speed, seconds)
-        raise
-    finally:
-        clock.spend(kind, elapsed)
-        done(elapsed)
 
 
 @dataclass

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from engines.xrf.spectra import SURE, SURE_LINES, problem_of, truth
 
+from skyloop.engines.xrf.boxcar import smoothed
 from skyloop.engines.xrf.config import Config
 from skyloop.engines.xrf.evidence import Evidence, Pool, evidence
 from skyloop.engines.xrf.joint import Doubts
 from skyloop.engines.xrf.problem import Problem
-from skyloop.engines.xrf.projection import amplitudes, smoothed
+from skyloop.engines.xrf.projection import amplitudes
 from skyloop.quantities import FloatArray
 
 NAMES = ("a", "b", "c", "d", "e")

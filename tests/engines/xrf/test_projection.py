@@ -11,9 +11,10 @@ from scipy.optimize import nnls as scipy_nnls
 from torch import Tensor
 
 from skyloop.engines.xrf import projection
+from skyloop.engines.xrf.boxcar import smoothed
 from skyloop.engines.xrf.config import Config
 from skyloop.engines.xrf.problem import Problem
-from skyloop.engines.xrf.projection import amplitudes, projected_fit, smoothed
+from skyloop.engines.xrf.projection import amplitudes, projected_fit
 from skyloop.numerics.least_squares import Quadratic, least_squares
 
 FREE = ("ENERGY_OFFSET", "ENERGY_SLOPE", "FWHM_OFFSET", "FWHM_FANOPRIME", "COMPTON_ANGLE", "F_TAIL_OFFSET")

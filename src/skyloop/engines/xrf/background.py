@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from skyloop.engines.xrf.boxcar import smoothed
 from skyloop.engines.xrf.forward import Span, energies
 from skyloop.engines.xrf.parameters import PARAMETERS
 from skyloop.errors import ConfigError, DataError
@@ -15,7 +16,6 @@ __all__ = ["snip"]
 
 _FWHM = 2.3548
 _LEGACY_FANO = 3.58
-_BOXCAR = 5
 _LEAST_WIDTH = 0.5  # channels; the window is then the channel itself
 _INDEX = {name: i for i, name in enumerate(PARAMETERS)}
 
@@ -62,7 +62,7 @@ def snip(counts: Tensor, theta: Tensor, span: Span, *, logs: int = 2, fwhm_width
     width = _widths(theta, span, fwhm_width=fwhm_width)
     if y.numel() == 0:
         return y
-    values = _smoothed(y)
+    values = smoothed(y)
     for _ in range(logs):
         values = torch.log1p(values)
     for _ in range(2):
@@ -106,15 +106,6 @@ def _widths(theta: Tensor, span: Span, *, fwhm_width: bool) -> Tensor:
     if not bool((torch.isfinite(width) & (width >= 0)).all()):
         raise ConfigError("SNIP: the parameters give no width; mend: SNIP_WIDTH and ENERGY_SLOPE above zero")
     return width
-
-
-def _smoothed(counts: Tensor) -> Tensor:
-    """Mean of five channels, at the ends of those there are."""
-    flat = counts.reshape(-1, 1, counts.shape[-1])
-    mean = torch.nn.functional.avg_pool1d(
-        flat, _BOXCAR, stride=1, padding=_BOXCAR // 2, count_include_pad=False
-    )
-    return mean.reshape(counts.shape)
 
 
 def _clipped(values: Tensor, width: Tensor) -> Tensor:

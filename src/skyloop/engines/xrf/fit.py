@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skyloop.engines.xrf.boxcar import smoothed
 from skyloop.engines.xrf.calibration import calibrated
 from skyloop.engines.xrf.config import Config
 from skyloop.engines.xrf.elements import Selection, select, threshold
@@ -17,7 +18,7 @@ from skyloop.engines.xrf.evidence import Evidence, Pool, evidence
 from skyloop.engines.xrf.joint import Joint, joint_fit
 from skyloop.engines.xrf.objective import OBJECTIVES
 from skyloop.engines.xrf.problem import Problem
-from skyloop.engines.xrf.projection import amplitudes, projected_fit, smoothed
+from skyloop.engines.xrf.projection import amplitudes, projected_fit
 from skyloop.engines.xrf.rows import pair_of
 from skyloop.engines.xrf.setup import (
     SCATTER,

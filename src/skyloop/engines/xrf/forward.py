@@ -141,8 +141,7 @@ def _by_calibration(by_energy: Tensor, total: Tensor, span: Span, at: Sequence[i
 def _feature_slopes(rows: Rows, theta: Tensor, at: Sequence[int]) -> Tensor:
     """Derivatives of the features by some parameters: [name, ..., row, feature].
 
-    Im f(x + ih) / h has no difference in it and so is exact to rounding; it takes a tenth of the time of dual
-    numbers here.
+    Im f(x + ih) / h has no difference in it, and so is exact to rounding.
 
     References:
         W. Squire, G. Trapp, SIAM Rev. 40, 110 (1998), doi:10.1137/S003614459631241X.

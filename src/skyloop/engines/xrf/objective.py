@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from skyloop.engines.xrf.projection import smoothed
+from skyloop.engines.xrf.boxcar import smoothed
 
 __all__ = ["OBJECTIVES", "Objective", "ObjectiveName"]
 

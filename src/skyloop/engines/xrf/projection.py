@@ -9,7 +9,7 @@ from skyloop.engines.xrf.problem import Problem
 from skyloop.numerics.least_squares import Minimum, Quadratic, least_squares
 from skyloop.numerics.nnls import nnls
 
-__all__ = ["amplitudes", "projected_fit", "smoothed"]
+__all__ = ["amplitudes", "projected_fit"]
 
 
 def projected_fit(
@@ -50,13 +50,6 @@ def amplitudes(problem: Problem, weights: Tensor, x: Tensor) -> Tensor:
     basis = problem.basis(x)
     weighted = basis * weights
     return nnls(weighted @ basis.mT, weighted @ (problem.counts - problem.known)).x
-
-
-def smoothed(counts: Tensor) -> Tensor:
-    """Mean of five neighbours [..., channel], fewer at the ends."""
-    pool = torch.nn.functional.avg_pool1d
-    flat = counts.reshape(-1, 1, counts.shape[-1])
-    return pool(flat, 5, 1, padding=2, count_include_pad=False).reshape(counts.shape)
 
 
 def _made_good(gram: Tensor, cross: Tensor, free: Tensor) -> Tensor:

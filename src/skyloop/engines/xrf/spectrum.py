@@ -14,6 +14,7 @@ from skyloop.engines.xrf.elements import Selection
 from skyloop.engines.xrf.fit import Found, search
 from skyloop.engines.xrf.forward import energies
 from skyloop.engines.xrf.joint import Joint
+from skyloop.engines.xrf.objective import OBJECTIVES
 from skyloop.errors import DataError, Outcome
 from skyloop.quantities import FloatArray
 
@@ -142,7 +143,8 @@ def _told(found: Found, detector: int) -> SpectrumFit:
     names = problem.rows.names
     n, counts, model = len(names), problem.counts.numpy(), joint.model.numpy()
     used = _used(joint)
-    deviance = 2 * _half_deviance(counts, model) / max(1.0, len(counts) - used)
+    cost = float(OBJECTIVES["poisson"].cost(problem.counts, joint.model).sum())
+    deviance = 2 * cost / max(1.0, len(counts) - used)
     of = [*range(n), *range(len(joint.amplitudes), len(joint.covariance))]
     covariance = joint.covariance.numpy()[np.ix_(of, of)] * max(1.0, deviance)
     variances = np.diag(covariance)
@@ -181,12 +183,6 @@ def _r2(counts: FloatArray, model: FloatArray) -> float:
 def _used(joint: Joint) -> int:
     """Degrees of freedom that the fit takes: what is not held at an end."""
     return int((~joint.covariance.diagonal().isnan()).sum())
-
-
-def _half_deviance(counts: FloatArray, model: FloatArray) -> float:
-    dark = np.maximum(model, 1e-6)
-    some = counts > 0
-    return float((dark - counts).sum() + (counts[some] * np.log(counts[some] / dark[some])).sum())
 
 
 def _verdict(joint: Joint, deviance: float, rival: str) -> tuple[Outcome, str]:
